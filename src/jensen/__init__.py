@@ -1,0 +1,59 @@
+"""Jensen: from variational inference to variational auto-encoders on one bound.
+
+The names below are loaded when first used, so that `import jensen` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jensen.autoencoders import VAE, AutoEncoder
+    from jensen.config import Config, Schedule
+    from jensen.data import load_data
+    from jensen.metrics import evaluate
+    from jensen.objectives import Elbo, Iwae
+    from jensen.training import Run, fit, resume, train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AutoEncoder": "autoencoders",
+    "Config": "config",
+    "Elbo": "objectives",
+    "Iwae": "objectives",
+    "Run": "training",
+    "Schedule": "config",
+    "VAE": "autoencoders",
+    "evaluate": "metrics",
+    "fit": "training",
+    "load_data": "data",
+    "resume": "training",
+    "train": "training",
+}
+
+__all__ = [
+    "VAE",
+    "AutoEncoder",
+    "Config",
+    "Elbo",
+    "Iwae",
+    "Run",
+    "Schedule",
+    "evaluate",
+    "fit",
+    "load_data",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jensen' has no attribute {name!r}")
+    return getattr(import_module(f"jensen.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,73 @@
+"""A model from a configuration, and what the configuration's `auto` means for given data."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from jensen.autoencoders.autoencoder import AutoEncoder
+from jensen.autoencoders.base import EncoderDecoder
+from jensen.autoencoders.vae import VAE
+from jensen.config import Config, ModelConfig
+from jensen.errors import ConfigError
+from jensen.nn import net_kind
+
+__all__ = ["DataLike", "make_model", "resolve"]
+
+
+class DataLike(Protocol):
+    """What a model needs to know of the data: shapes, and how many values the target can take (None: real numbers)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def target_shape(self) -> tuple[int, ...]: ...
+    @property
+    def levels(self) -> int | None: ...
+
+
+def resolve(config: Config, data: DataLike) -> Config:
+    """Replace every `auto` by what it means for these data, so that the run's record is explicit.
+
+    Raises:
+        ConfigError: what was asked does not fit the data.
+    """
+    model = config.model
+    likelihood = model.likelihood
+    if likelihood == "auto":
+        likelihood = "bernoulli" if data.levels is not None else "gaussian-learned"
+    transform = config.data.transform
+    if transform == "auto":
+        binary = likelihood == "bernoulli" and data.levels is not None and config.data.target is None
+        transform = "binarise" if binary else "none"
+    if likelihood == "bernoulli" and data.levels is None:
+        raise ConfigError(
+            f"likelihood bernoulli needs values in [0, 1], but what {config.data.name} asks to predict are real "
+            "numbers; use gaussian-learned"
+        )
+    net = model.net.model_copy(update={"kind": net_kind(model.net, data.shape)})
+    model = model.model_copy(update={"likelihood": likelihood, "net": net})
+    return Config(
+        seed=config.seed,
+        data=config.data.model_copy(update={"transform": transform}),
+        model=model,
+        objective=config.objective,
+        train=config.train,
+    )
+
+
+def make_model(config: ModelConfig, data: DataLike) -> EncoderDecoder:
+    """The model that a resolved configuration describes, for data of these shapes.
+
+    Raises:
+        ConfigError: net or likelihood do not fit the data.
+    """
+    kinds: dict[str, type[VAE] | type[AutoEncoder]] = {"vae": VAE, "autoencoder": AutoEncoder}
+    return kinds[config.kind](
+        data.shape,
+        config.latent,
+        net=config.net,
+        likelihood=config.likelihood,
+        target_shape=data.target_shape,
+        levels=data.levels,
+        sigma=config.sigma,
+    )

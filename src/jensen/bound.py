@@ -1,0 +1,134 @@
+"""The bound: what a model returns, and the terms of the ELBO that everything else is made from.
+
+log p(x) >= E_q[log p(x | z)] + E_q[log p(z) - log q(z | x)]      (Jensen's inequality)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+__all__ = ["Level", "Output", "importance_weighted_bound", "log_weights"]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One group of latent variables: a sample and the distributions that it has under q and p.
+
+    Everything leads with (samples, batch), either of which may be 1 where nothing varies with it.
+
+    Attributes:
+        z: the latents, (samples, batch, *dims).
+        posterior: q(z | ...), factorised over dims; None where z is a deterministic function of x.
+        prior: p(z | ...), factorised over dims; None where there is none.
+    """
+
+    z: Tensor
+    posterior: Distribution | None
+    prior: Distribution | None
+
+    def log_q(self) -> Tensor:
+        """log q(z | ...) in nats of each dimension, (samples, batch, *dims)."""
+        return self._distribution("posterior").log_prob(self.z)
+
+    def log_p(self) -> Tensor:
+        """log p(z | ...) in nats of each dimension, (samples, batch, *dims)."""
+        return self._distribution("prior").log_prob(self.z)
+
+    def kl(self, analytic: bool = True) -> Tensor:
+        """KL(q || p) in nats of each dimension; zero for a deterministic level.
+
+        Args:
+            analytic: use the closed form where there is one, which has no samples dimension of its own (size 1 where
+                q does not depend on samples). Otherwise log q - log p at the samples: same mean, more variance.
+        """
+        if self.posterior is None and self.prior is None:
+            return torch.zeros_like(self.z)
+        if analytic:
+            try:
+                return kl_divergence(self._distribution("posterior"), self._distribution("prior"))
+            except NotImplementedError:  # no closed form for this pair
+                pass
+        return self.log_q() - self.log_p()
+
+    def _distribution(self, name: str) -> Distribution:
+        distribution: Distribution | None = getattr(self, name)
+        if distribution is None:
+            raise ValueError(f"this level has no {name}: its z is a deterministic function of x")
+        return distribution
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What every model returns for a batch. Everything leads with (samples, batch).
+
+    Attributes:
+        target: what the likelihood is about, (1, batch, *shape): the clean input, or something else to predict.
+        likelihood: p(target | z), batch shape (samples, batch, *shape).
+        levels: the latents, top of the generative path first.
+        mask: 1 where the target is observed and 0 where it is missing, broadcastable to the target; None: all observed.
+        log_weights: log of weights that sum to one over samples, (samples, batch), where samples enumerate a discrete
+            latent; None: samples are draws and count equally.
+        penalties: named scalars in nats per example that are added to the loss.
+    """
+
+    target: Tensor
+    likelihood: Distribution
+    levels: tuple[Level, ...]
+    mask: Tensor | None = None
+    log_weights: Tensor | None = None
+    penalties: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def probabilistic(self) -> bool:
+        """Whether some level has a posterior; if not, there is a reconstruction but no bound."""
+        return any(level.posterior is not None for level in self.levels)
+
+    def log_likelihood(self) -> Tensor:
+        """log p(target | z) in nats, summed over the observed values, (samples, batch)."""
+        log_prob = self.likelihood.log_prob(self.target)
+        return _sum_dims(log_prob if self.mask is None else log_prob * self.mask)
+
+    def rate(self, analytic: bool = True) -> Tensor:
+        """KL(q || p) in nats, summed over levels and dimensions, (samples or 1, batch)."""
+        rates = [_sum_dims(level.kl(analytic)) for level in self.levels]
+        return rates[0] if len(rates) == 1 else torch.stack(torch.broadcast_tensors(*rates)).sum(0)
+
+    def expectation(self, values: Tensor) -> Tensor:
+        """E_q of `values`, (samples, batch), as their (weighted) mean over samples, (batch,)."""
+        if self.log_weights is None:
+            return values.mean(0)
+        return (self.log_weights.exp() * values).sum(0)
+
+
+def log_weights(output: Output) -> Tensor:
+    """Log importance weights log p(x | z) + log p(z) - log q(z | x) in nats, (samples, batch).
+
+    Raises:
+        ValueError: a level has no posterior.
+    """
+    total = output.log_likelihood()
+    for i, level in enumerate(output.levels):
+        if level.posterior is None:
+            raise ValueError(f"importance weights need a posterior at every level, but level {i} is deterministic")
+        total = total + _sum_dims(level.log_p()) - _sum_dims(level.log_q())
+    return total
+
+
+def importance_weighted_bound(weights: Tensor) -> Tensor:
+    """log (1/k sum_k w_k), (batch,), from log weights (k, batch): the bound of Burda et al. 2016, eq. 8, in nats.
+
+    The ELBO for k = 1; not decreasing in k on average, and log p(x) in the limit.
+    """
+    return torch.logsumexp(weights, 0) - math.log(weights.shape[0])
+
+
+def _sum_dims(values: Tensor) -> Tensor:
+    """Sum over everything behind (samples, batch), in float32 or wider."""
+    values = values if values.dtype == torch.float64 else values.float()
+    return values.flatten(2).sum(-1) if values.ndim > 2 else values

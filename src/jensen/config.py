@@ -1,0 +1,243 @@
+"""Typed configuration of a run: what `jensen train` takes from flags and YAML, and what a run directory keeps.
+
+Each section is immutable and validated on construction: an unknown key, a wrong type or an impossible combination
+raises a `ConfigError` of one line that names the key.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from jensen.errors import ConfigError
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "ModelConfig",
+    "NetConfig",
+    "ObjectiveConfig",
+    "Schedule",
+    "TrainConfig",
+]
+
+DataTransform = Literal["auto", "none", "binarise", "binarise-static", "dequantise"]
+Corruption = Literal["none", "gaussian", "salt-and-pepper", "masking"]
+LikelihoodName = Literal[
+    "auto", "bernoulli", "gaussian", "gaussian-learned", "gaussian-per-pixel", "discretised-logistic"
+]
+NetKind = Literal["auto", "mlp", "conv", "resnet"]
+Activation = Literal["relu", "leaky-relu", "elu", "gelu", "silu", "softplus", "tanh"]
+
+LIKELIHOODS: tuple[str, ...] = tuple(name for name in get_args(LikelihoodName) if name != "auto")
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_one_line(error)) from None
+
+
+class Schedule(Section):
+    """A number that depends on the training step: a KL weight, a capacity, a learning-rate factor.
+
+    With t = step / steps clipped to [0, 1]:
+
+    - ``constant``: `end`, whatever the step;
+    - ``linear``: start + (end - start) t (deterministic warm-up, Sønderby et al. 2016);
+    - ``cosine``: half a cosine from start to end;
+    - ``cyclical``: `cycles` equal cycles over `steps`, each rising linearly over its first `ramp` share and then
+      staying at `end` (Fu et al. 2019, eq. 6); `end` after the last.
+
+    Calling it with a step gives the value there.
+    """
+
+    kind: Literal["constant", "linear", "cosine", "cyclical"] = Field("constant", description="shape of the schedule")
+    start: float = Field(0.0, allow_inf_nan=False, description="value at step 0")
+    end: float = Field(1.0, allow_inf_nan=False, description="value at the end (of each cycle)")
+    steps: int = Field(0, ge=0, description="optimiser steps from start to end")
+    cycles: Count = Field(4, description="cyclical: number of cycles")
+    ramp: float = Field(0.5, gt=0, le=1, description="cyclical: share of a cycle spent rising")
+
+    @model_validator(mode="after")
+    def _has_length(self) -> Self:
+        if self.kind != "constant" and self.steps == 0:
+            raise ValueError(f"a {self.kind} schedule needs steps >= 1")
+        return self
+
+    def __call__(self, step: int) -> float:
+        """Value at optimiser step `step` (0 is the first)."""
+        if self.kind == "constant" or step >= self.steps:
+            return self.end
+        progress = max(step, 0) / self.steps
+        if self.kind == "cosine":
+            progress = 0.5 * (1.0 - math.cos(math.pi * progress))
+        elif self.kind == "cyclical":
+            progress = min(1.0, (progress * self.cycles % 1.0) / self.ramp)
+        return self.start + (self.end - self.start) * progress
+
+
+class DataConfig(Section):
+    """Which data, and how a stored value becomes the number that the model sees."""
+
+    name: str = Field("digits", description="data set: see `jensen data list`")
+    directory: Path | None = Field(
+        None, description="folder with NAME.npz files already there (else JENSEN_DATA, else download)"
+    )
+    transform: DataTransform = Field(
+        "auto",
+        description="auto: binarise for bernoulli, none otherwise; binarise draws anew in every epoch, "
+        "binarise-static once; dequantise adds uniform noise of one grey level, for continuous densities",
+    )
+    corruption: Corruption = Field("none", description="corrupts the input; the target stays clean (denoising)")
+    corruption_strength: float = Field(
+        0.3, gt=0, le=1, description="gaussian: standard deviation; otherwise the share of values hit"
+    )
+    target: str | None = Field(None, description="predict this property of the datum instead of the datum itself")
+    limit: Count | None = Field(None, description="use at most this many training examples (the first of the split)")
+    validation: float = Field(0.1, gt=0, lt=1, description="share of the training data held out for validation")
+
+
+class NetConfig(Section):
+    """Encoder and decoder networks."""
+
+    kind: NetKind = Field("auto", description="auto: conv for images of 32 pixels or more, mlp otherwise")
+    width: Count | None = Field(None, description="units a layer (mlp: 400) or channels (conv: 32, resnet: 32)")
+    depth: Count | None = Field(
+        None, description="hidden layers (mlp: 1), stride-2 layers (conv) or residual blocks a stage (resnet: 1)"
+    )
+    activation: Activation = Field("relu", description="nonlinearity")
+    normalisation: Literal["none", "batch", "group"] = Field(
+        "none", description="after each hidden layer (group: layer normalisation for mlp)"
+    )
+
+
+class ModelConfig(Section):
+    """The model p(x, z) and the family q(z | x)."""
+
+    kind: Literal["vae", "autoencoder"] = Field("vae", description="vae, or a plain autoencoder")
+    latent: Count = Field(16, description="dimension of the latent space")
+    likelihood: LikelihoodName = Field(
+        "auto", description="p(x | z); auto: bernoulli for images and yes/no targets, gaussian-learned for tables"
+    )
+    sigma: Positive = Field(1.0, description="standard deviation of the gaussian likelihood (initial one if learned)")
+    net: NetConfig = NetConfig()
+
+
+class ObjectiveConfig(Section):
+    """What is maximised."""
+
+    kind: Literal["elbo", "iwae"] = Field("elbo", description="elbo, or the importance-weighted bound")
+    samples: Count = Field(1, description="samples of z a datum (k of iwae)")
+    kl: Literal["analytic", "monte-carlo"] = Field("analytic", description="how elbo gets its KL term")
+    kl_weight: Schedule = Field(
+        default_factory=Schedule, description="weight of the KL term (elbo), e.g. linear warm-up"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.kind == "iwae" and self.kl_weight != Schedule():
+            raise ValueError("kl_weight has no meaning for iwae: its bound has no separate KL term; use kind elbo")
+        return self
+
+
+class TrainConfig(Section):
+    """How the bound is climbed, and on which machine."""
+
+    epochs: Count = Field(20, description="passes over the training data")
+    batch_size: Count = Field(128, description="examples a step (over all devices)")
+    optimiser: Literal["adam", "adamw", "adamax"] = Field("adam", description="optimiser")
+    lr: Positive = Field(1e-3, description="learning rate")
+    weight_decay: NonNegative = Field(0.0, description="weight decay (adamw: decoupled)")
+    warmup: int = Field(0, ge=0, description="steps over which the learning rate rises linearly")
+    decay: Literal["none", "cosine", "plateau"] = Field(
+        "none", description="learning-rate decay: cosine to 0 at the last step, or halved when validation stalls"
+    )
+    clip: Positive | None = Field(None, description="largest gradient norm")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of an exponential moving average of the weights")
+    patience: Count | None = Field(None, description="stop after this many epochs without a better validation ELBO")
+    plateau_patience: Count = Field(5, description="epochs without a better validation ELBO before decay plateau acts")
+    precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast; sums stay in float32")
+    channels_last: bool = Field(False, description="memory layout of images (often faster with conv nets)")
+    compile: bool = Field(False, description="torch.compile the training step")
+    accelerator: str = Field("auto", description="cpu, cuda, mps, or auto")
+    devices: Count = Field(1, description="devices a machine")
+    nodes: Count = Field(1, description="machines")
+    strategy: str = Field("auto", description="Lightning Fabric strategy, e.g. ddp")
+    tensorboard: bool = Field(False, description="also write TensorBoard events")
+
+
+class Config(Section):
+    """A whole run. Saved as config.yaml in the run directory."""
+
+    seed: int = Field(0, ge=0, description="seed of weights, order of the data, and noise")
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.objective.kind == "iwae" and self.model.kind == "autoencoder":
+            raise ValueError("objective iwae needs a posterior, which model autoencoder has not; use model vae")
+        if self.data.target is not None and self.data.corruption != "none":
+            raise ValueError("target and corruption exclude each other: denoising predicts the clean datum itself")
+        if self.data.transform.startswith("binarise") and self.model.likelihood not in ("auto", "bernoulli"):
+            raise ValueError(f"transform {self.data.transform} needs likelihood bernoulli, not {self.model.likelihood}")
+        if self.data.transform == "dequantise" and not self.model.likelihood.startswith("gaussian"):
+            raise ValueError(
+                f"transform dequantise needs a continuous likelihood (gaussian...), not {self.model.likelihood}"
+            )
+        return self
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> Self:
+        """Read a YAML file; raises `ConfigError` where it is not a valid configuration."""
+        return cls(**read_yaml(path))
+
+    def to_yaml(self) -> str:
+        """The whole configuration, defaults included, as YAML."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as a dictionary; raises `ConfigError` if it cannot be read or is no mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path} should hold keys and values (data:, model:, ...), but holds a {type(values).__name__}"
+        )
+    return values
+
+
+def _one_line(error: ValidationError) -> str:
+    """What pydantic found, in one line: each fault with the dotted key where it is."""
+    faults = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            faults.append(f"unknown key {key}")
+        elif fault["type"] == "value_error":
+            faults.append((f"{key}: " if key else "") + str(fault["ctx"]["error"]))
+        else:
+            faults.append(f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {fault['input']!r}")
+    return "; ".join(faults)

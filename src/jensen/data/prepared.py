@@ -1,0 +1,177 @@
+"""A data set ready for training: three splits under one transform, corruption and target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from jensen.config import DataConfig
+from jensen.data.corruption import check_corruption
+from jensen.data.dataset import Dataset, check_splits
+from jensen.data.split import Split, move
+from jensen.data.transform import Transform, TransformName, static_binarise
+from jensen.errors import ConfigError, DataError
+
+__all__ = ["Data", "prepare"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Data:
+    """What `load_data` returns."""
+
+    dataset: Dataset
+    """the data as stored, with its full splits"""
+    train: Split
+    valid: Split
+    test: Split
+    config: DataConfig
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the model input, without the batch."""
+        return self.train.shape
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Of what the likelihood scores, without the batch."""
+        return self.train.target_shape
+
+    @property
+    def levels(self) -> int | None:
+        """Values that an entry of the target can take; see `Split.levels`."""
+        return self.train.levels
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each label; empty without labels."""
+        return self.dataset.class_names
+
+    @property
+    def transform(self) -> TransformName:
+        """The transform in use, "auto" resolved."""
+        return self.train.transform
+
+    @property
+    def splits(self) -> dict[str, Tensor]:
+        """Positions in use of train, valid and test, int64 on the CPU: what `load_data(splits=...)` takes back."""
+        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: split.indices.cpu() for name, split in parts.items()}
+
+    def to(self, device: torch.device | str) -> Data:
+        """The same with batches on `device`; stored values move there, once for all splits, if they fit."""
+        values = move(self.train.values, torch.device(device))
+        return replace(
+            self,
+            train=self.train.to(device, values=values),
+            valid=self.valid.to(device, values=values),
+            test=self.test.to(device, values=values),
+        )
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Rows (name, value) for `jensen data show`."""
+        dataset = self.dataset
+        levels = "continuous" if dataset.levels is None else f"{dataset.levels} grey levels"
+        rows = [
+            ("name", dataset.name),
+            ("description", dataset.description),
+            ("example", f"{dataset.kind} {' x '.join(str(n) for n in dataset.shape)}, {levels}"),
+            ("training", f"{len(self.train):,} examples"),
+            ("validation", f"{len(self.valid):,} examples"),
+            ("test", f"{len(self.test):,} examples"),
+            ("classes", ", ".join(dataset.class_names)),
+            ("factors", ", ".join(dataset.factor_names)),
+            ("targets", ", ".join(dataset.targets)),
+            ("transform", self.transform),
+            ("licence", dataset.licence),
+            ("citation", dataset.citation),
+        ]
+        return [(name, value) for name, value in rows if value]
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.train)} + {len(self.valid)} + {len(self.test)}"
+        return f"Data({self.dataset.name}: {sizes} examples of shape {self.shape}, transform {self.transform})"
+
+
+def prepare(dataset: Dataset, config: DataConfig | None = None, *, splits: Mapping[str, Tensor] | None = None) -> Data:
+    """`dataset` as `config` wants to see it: the way for your own data, and what `load_data` does after loading.
+
+    `splits`: positions {"train", "valid", "test"} of an earlier `Data.splits`, instead of those of the data set.
+    Transform "auto" is binarise for images with grey levels, and none for continuous values and where another target
+    than the image is predicted. Tables are standardised by mean and standard deviation of the training split.
+
+    Raises `ConfigError` for settings that this data set cannot have, `DataError` for impossible splits.
+    """
+    config = DataConfig(name=dataset.name) if config is None else config
+    check_corruption(config.corruption, image=dataset.kind == "image")
+    target = _target(dataset, config)
+    positions = dataset.splits if splits is None else _restored(dataset, splits)
+    if config.limit is not None:
+        positions = {**positions, "train": positions["train"][: config.limit]}
+    name: TransformName
+    if config.transform == "auto":
+        name = "none" if dataset.levels is None or target is not None else "binarise"
+    else:
+        name = config.transform
+    mean, sd = _statistics(dataset, positions["train"])
+    transform = Transform(name, dataset.levels, mean, sd)
+    values = dataset.values
+    if name == "binarise-static" and dataset.levels is not None and dataset.levels > 2:
+        values = static_binarise(values, dataset.levels)
+        transform = replace(transform, levels=2)
+
+    def split(index: Tensor) -> Split:
+        return Split(
+            values=values,
+            indices=index,
+            transform_function=transform,
+            shape=dataset.shape,
+            levels=_target_levels(name, dataset.levels, target),
+            labels=None if dataset.labels is None else dataset.labels[index],
+            class_names=dataset.class_names,
+            factors=None if dataset.factors is None else dataset.factors[index],
+            target=None if target is None else target[index],
+            corruption=config.corruption,
+            strength=config.corruption_strength,
+        )
+
+    parts = {part: split(index) for part, index in positions.items()}
+    return Data(dataset, parts["train"], parts["valid"], parts["test"], config)
+
+
+def _target(dataset: Dataset, config: DataConfig) -> Tensor | None:
+    if config.target is None:
+        return None
+    if config.target not in dataset.targets:
+        choices = ", ".join(dataset.targets) or "none; it has no properties to predict"
+        raise ConfigError(f"data.target: {dataset.name} has no {config.target!r}; choices: {choices}")
+    if config.corruption != "none":
+        raise ConfigError("data.target and data.corruption exclude each other: denoising predicts the clean datum")
+    return dataset.targets[config.target]
+
+
+def _target_levels(name: TransformName, levels: int | None, target: Tensor | None) -> int | None:
+    if target is not None:
+        return 2 if bool(((target == 0) | (target == 1)).all()) else None
+    return 2 if name.startswith("binarise") else levels
+
+
+def _restored(dataset: Dataset, splits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if set(splits) != {"train", "valid", "test"}:
+        raise DataError(f"{dataset.name}: splits should be train, valid and test, not {', '.join(sorted(splits))}")
+    restored = {name: torch.as_tensor(splits[name]) for name in ("train", "valid", "test")}
+    check_splits(dataset.name, restored, len(dataset))
+    return restored
+
+
+def _statistics(dataset: Dataset, train: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Mean and standard deviation of each column of the training split, (columns,) float32; for tables only."""
+    if dataset.kind != "table" or dataset.levels is not None:
+        return None, None
+    rows = dataset.values[train].double()
+    mean, sd = rows.mean(0), rows.std(0, correction=0)
+    # a constant column has nothing to scale
+    sd = torch.where(sd > 0, sd, torch.ones_like(sd))
+    return mean.float(), sd.float()

@@ -1,0 +1,52 @@
+"""The contract of a likelihood p(x | decoder output)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+__all__ = ["Likelihood", "soft_clamp"]
+
+
+class Likelihood(nn.Module, ABC):
+    """Turns what a decoder puts out into a distribution over the datum, every value independent of the others.
+
+    Calling it with `channels` tensors of shape (..., *shape) returns a `torch.distributions.Distribution` of batch
+    shape (..., *shape) whose `mean`, `sample()` and `log_prob(x)` (nats, one number a value) are those of p(x | z).
+
+    Attributes:
+        channels: how many numbers the decoder gives for each value of the datum.
+        levels: number of values that x can take, evenly spaced over [0, 1]; None where p(x | z) is a density.
+    """
+
+    channels: int = 1
+    levels: int | None = None
+
+    @property
+    def discrete(self) -> bool:
+        """Whether `log_prob` is that of a probability (True) or of a density (False)."""
+        return self.levels is not None
+
+    @abstractmethod
+    def distribution(self, *parameters: Tensor) -> Distribution:
+        """The distribution with these `channels` parameters, each of shape (..., *shape) and float32 or wider."""
+
+    def forward(self, *parameters: Tensor) -> Distribution:
+        """Raises ValueError for another number of parameters than `channels`."""
+        if len(parameters) != self.channels:
+            raise ValueError(
+                f"{type(self).__name__} takes {self.channels} parameter(s) a value, but {len(parameters)} were given"
+            )
+        return self.distribution(*(p if p.dtype == torch.float64 else p.float() for p in parameters))
+
+    def __call__(self, *parameters: Tensor) -> Distribution:
+        distribution: Distribution = super().__call__(*parameters)
+        return distribution
+
+
+def soft_clamp(x: Tensor, limit: float) -> Tensor:
+    """Smoothly keep x within (-limit, limit); nearly the identity around 0. For logarithms of scales."""
+    return torch.tanh(x / limit) * limit

@@ -1,0 +1,25 @@
+"""Bernoulli likelihood, for binary images and yes/no targets."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.distributions import Bernoulli as TorchBernoulli
+
+from jensen.likelihoods.base import Likelihood
+
+__all__ = ["Bernoulli"]
+
+
+class Bernoulli(Likelihood):
+    """p(x | z) = sigmoid(l)^x (1 - sigmoid(l))^(1 - x), the decoder giving the logit l of each value.
+
+    x is 0 or 1. On grey levels in between, `log_prob` is minus the cross-entropy: a usual loss, but no probability of
+    the grey level; binarise the data to have one.
+    """
+
+    channels = 1
+    levels = 2
+
+    def distribution(self, *parameters: Tensor) -> TorchBernoulli:
+        (logits,) = parameters
+        return TorchBernoulli(logits=logits, validate_args=False)

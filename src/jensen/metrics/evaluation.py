@@ -1,0 +1,289 @@
+"""Held-out evaluation: the bound, the importance-weighted likelihood, rate and distortion, active units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from jensen.autoencoders import EncoderDecoder
+from jensen.bound import Output, log_weights
+from jensen.data import Batch
+
+__all__ = ["Evaluation", "active_units", "bits_per_dim", "evaluate", "importance_weighted_log_likelihood"]
+
+ACTIVE_VARIANCE = 0.01  # Burda et al. 2016: a unit is active if its mean varies more than this over the data
+VALUES_AT_ONCE = 2**20  # values of x decoded together: a few MB, which stay in the processor's cache
+
+
+class SplitLike(Protocol):
+    """Held-out data: what `evaluate` needs of `jensen.data.Split`."""
+
+    def __len__(self) -> int: ...
+    @property
+    def levels(self) -> int | None: ...
+    @property
+    def transform(self) -> str: ...
+    def batch(self, index: Tensor) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found. Nats per example, summed over dimensions, unless said; errors are standard errors.
+
+    None where a number has no meaning for the model (an auto-encoder has no bound, a density no bits).
+    """
+
+    examples: int
+    samples: int
+    dims: int
+    elbo: float | None
+    elbo_error: float | None
+    log_likelihood: float | None
+    log_likelihood_error: float | None
+    bits_per_dim: float | None
+    rate: float | None
+    distortion: float
+    active_units: int | None
+    latent: int
+    kl_per_dimension: list[float]
+    reconstruction_error: float
+    psnr: float | None
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a dictionary of plain values."""
+        return asdict(self)
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """Rows (name, value, unit and meaning)."""
+
+        def value(number: float | None, error: float | None = None) -> str:
+            if number is None:
+                return "-"
+            return f"{number:.3f}" if error is None else f"{number:.3f} ± {error:.3f}"
+
+        active = "-" if self.active_units is None else f"{self.active_units} of {self.latent}"
+        rows = [
+            ("ELBO", value(self.elbo, self.elbo_error), "nats, lower bound of log p(x); higher is better"),
+            (
+                "log-likelihood",
+                value(self.log_likelihood, self.log_likelihood_error),
+                f"nats, importance-weighted with {self.samples} samples: a tighter bound",
+            ),
+            ("bits per dimension", value(self.bits_per_dim), "of the importance-weighted bound; lower is better"),
+            ("rate", value(self.rate), "nats, KL(q(z|x) || p(z)): what the code says of x"),
+            ("distortion", value(self.distortion), "nats, -E log p(x|z): what it leaves unsaid"),
+            ("active units", active, f"dimensions whose mean varies over the data (variance > {ACTIVE_VARIANCE})"),
+            ("reconstruction error", f"{self.reconstruction_error:.5f}", "mean squared error a value"),
+            ("PSNR", value(self.psnr), "dB, of the reconstructions"),
+        ]
+        return [row for row in rows if row[1] != "-"]
+
+
+@torch.no_grad()
+def evaluate(
+    model: EncoderDecoder,
+    data: SplitLike,
+    *,
+    samples: int = 5000,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Evaluate a model on held-out data; the same seed gives the same numbers.
+
+    The importance-weighted log-likelihood (Burda et al. 2016) uses `samples` draws a datum, in chunks whose memory does
+    not grow with `samples`. Where the data are binarised at random, each example is drawn once.
+
+    Args:
+        model: any `EncoderDecoder`.
+        data: a split.
+        samples: importance samples a datum; 1 makes the log-likelihood an ELBO of one sample.
+        seed: of all noise; torch's global generator is left as it was.
+        progress: called as progress(examples done, examples).
+
+    Raises:
+        ValueError: no data, or samples not positive.
+    """
+    if samples < 1 or len(data) == 0:
+        raise ValueError(f"evaluate needs samples >= 1 and some data, got {samples} samples and {len(data)} examples")
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    parts: list[_Part] = []
+    dims = math.prod(model.target_shape)
+    size = max(1, min(500, 4 * VALUES_AT_ONCE // dims))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        for start in range(0, len(data), size):
+            batch = data.batch(torch.arange(start, min(start + size, len(data))))
+            parts.append(_evaluate_batch(model, batch.x.to(device), batch.target.to(device), samples))
+            if progress is not None:
+                progress(min(start + size, len(data)), len(data))
+    model.train(was_training)
+    return _summarise(model, data, parts, samples, dims)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Of one batch: numbers a datum (batch,), KL (batch, units), posterior means (batch, units)."""
+
+    log_likelihood: Tensor
+    rate: Tensor
+    weighted: Tensor | None
+    kl: Tensor | None
+    means: Tensor | None
+    error: Tensor
+
+
+def _evaluate_batch(model: EncoderDecoder, x: Tensor, target: Tensor, samples: int) -> _Part:
+    output = model(x, target)
+    log_likelihood = output.expectation(output.log_likelihood())
+    error = (model.reconstruct(x) - target).square().flatten(1).mean(1)
+    if not output.probabilistic:
+        return _Part(log_likelihood, torch.zeros_like(log_likelihood), None, None, None, error)
+    weighted = importance_weighted_log_likelihood(model, x, target, samples)
+    kl = torch.cat([level.kl().mean(0).flatten(1) for level in output.levels], 1)
+    means = torch.cat([_posterior_mean(level.posterior).mean(0).flatten(1) for level in output.levels], 1)
+    return _Part(log_likelihood, output.expectation(output.rate()), weighted, kl, means, error)
+
+
+def _posterior_mean(posterior: torch.distributions.Distribution | None) -> Tensor:
+    assert posterior is not None
+    return posterior.mean
+
+
+@torch.no_grad()
+def importance_weighted_log_likelihood(
+    model: EncoderDecoder, x: Tensor, target: Tensor | None = None, samples: int = 5000
+) -> Tensor:
+    """log 1/k sum_k p(x, z_k) / q(z_k | x) of each datum in nats, (batch,), in float64.
+
+    Args:
+        model: a model with a posterior at every level.
+        x: inputs, (batch, *shape).
+        target: what the likelihood is about; None: x.
+        samples: k.
+
+    Raises:
+        ValueError: a level of the model is deterministic.
+    """
+    dims = math.prod(model.target_shape)
+    rows = max(1, VALUES_AT_ONCE // dims)
+    pieces = []
+    # Few data and many samples at a time: the encoder runs once for each datum and chunk.
+    for some, wanted in zip(
+        x.split(max(1, rows // 50)), (x if target is None else target).split(max(1, rows // 50)), strict=True
+    ):
+        chunk = max(1, rows // len(some))
+        total = torch.full((len(some),), -torch.inf, dtype=torch.float64, device=x.device)
+        for start in range(0, samples, chunk):
+            output: Output = model(some, wanted, samples=min(chunk, samples - start))
+            total = torch.logaddexp(total, torch.logsumexp(log_weights(output).double(), 0))
+        pieces.append(total - math.log(samples))
+    return torch.cat(pieces)
+
+
+def active_units(means: Tensor) -> int:
+    """How many columns of posterior means, (examples, units), vary over the data (variance > 0.01)."""
+    return int((means.var(0) > ACTIVE_VARIANCE).sum()) if len(means) > 1 else 0
+
+
+def bits_per_dim(
+    log_likelihood: float, dims: int, *, likelihood_levels: int | None, data_levels: int | None, transform: str
+) -> float | None:
+    """Bits per dimension of the stored data, or None where the log-likelihood is not that of stored values.
+
+    Args:
+        log_likelihood: nats per example.
+        dims: values an example.
+        likelihood_levels: number of values of the likelihood; None for a density.
+        data_levels: number of values that the target can take; None: real numbers.
+        transform: how stored values become those that the model sees.
+    """
+    if likelihood_levels is None:
+        if transform != "dequantise" or data_levels is None:
+            return None
+        # p(x) of a grey level is the density on [0, 1] averaged over a bin of width 1 / levels.
+        log_likelihood -= dims * math.log(data_levels)
+    elif likelihood_levels != data_levels:
+        return None
+    return -log_likelihood / (dims * math.log(2.0))
+
+
+def _summarise(model: EncoderDecoder, data: SplitLike, parts: list[_Part], samples: int, dims: int) -> Evaluation:
+    def joined(name: str) -> Tensor | None:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else torch.cat(values).double()
+
+    def mean(values: Tensor | None) -> float | None:
+        return None if values is None else values.mean().item()
+
+    def error(values: Tensor | None) -> float | None:
+        return None if values is None or len(values) < 2 else (values.std() / math.sqrt(len(values))).item()
+
+    log_likelihood, rate, kl, means = joined("log_likelihood"), joined("rate"), joined("kl"), joined("means")
+    weighted, squared = joined("weighted"), joined("error")
+    assert log_likelihood is not None
+    assert rate is not None
+    assert squared is not None
+    bound = None if kl is None else log_likelihood - rate
+    mse = squared.mean().item()
+    per_dimension = [] if kl is None else kl.mean(0).tolist()
+    units = None if means is None else active_units(means)
+    levels = model.likelihood.levels
+    bits = None
+    if weighted is not None:
+        bits = bits_per_dim(
+            weighted.mean().item(),
+            dims,
+            likelihood_levels=levels,
+            data_levels=data.levels,
+            transform=data.transform,
+        )
+    grey = data.levels is not None and data.levels > 2  # PSNR says nothing of yes and no
+    return Evaluation(
+        examples=len(data),
+        samples=samples,
+        dims=dims,
+        elbo=mean(bound),
+        elbo_error=error(bound),
+        log_likelihood=mean(weighted),
+        log_likelihood_error=error(weighted),
+        bits_per_dim=bits,
+        rate=None if kl is None else mean(rate),
+        distortion=-log_likelihood.mean().item(),
+        active_units=units,
+        latent=len(per_dimension) or model.latent,
+        kl_per_dimension=per_dimension,
+        reconstruction_error=mse,
+        psnr=10 * math.log10(1 / mse) if grey and mse > 0 else None,
+        warnings=_warnings(units, len(per_dimension), mean(rate) if kl is not None else None, levels, data),
+    )
+
+
+def _warnings(
+    units: int | None, latent: int, rate: float | None, likelihood_levels: int | None, data: SplitLike
+) -> list[str]:
+    found = []
+    if rate is not None and units is not None and (units == 0 or rate < 0.1):
+        found.append(
+            f"The posterior has collapsed: {units} of {latent} latent dimensions are active and the code carries "
+            f"{rate:.2f} nats, so the decoder ignores z. Try KL warm-up (kl_weight linear), a weaker decoder, or free "
+            "training for more epochs."
+        )
+    elif units is not None and latent >= 4 and units < latent / 4:
+        found.append(
+            f"Only {units} of {latent} latent dimensions are active: the others equal the prior. That may be all "
+            "the data need; if reconstructions are poor, try KL warm-up."
+        )
+    if likelihood_levels == 2 and data.levels not in (None, 2) and data.transform == "none":
+        found.append(
+            "The Bernoulli likelihood was given grey levels: its log-likelihood is a cross-entropy, not the "
+            "probability of the grey levels. Use transform binarise, or the discretised logistic likelihood."
+        )
+    return found

@@ -1,0 +1,400 @@
+"""The training loop, for every model and objective."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from jensen.autoencoders import EncoderDecoder
+from jensen.config import TrainConfig
+from jensen.data import Batch, Data
+from jensen.errors import CheckpointError, ConfigError, NonFiniteError
+from jensen.objectives import Context, Loss, Objective
+from jensen.training.checkpoint import Checkpoint, save_checkpoint
+from jensen.training.optim import LearningRate, make_optimiser
+from jensen.training.progress import TrainingProgress
+
+__all__ = ["Position", "StopRequest", "Trainer", "TrainingStep", "make_fabric"]
+
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+STEPS_BETWEEN_CHECKS = 100  # of finite totals, where each look would wait for the device
+
+
+class TrainingStep(nn.Module):
+    """Model and objective as one module: what autocast and several devices have to see as one forward pass."""
+
+    def __init__(self, model: EncoderDecoder, objective: Objective, dataset_size: int) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.dataset_size = dataset_size
+        self.gather: Callable[[Tensor], Tensor] | None = None
+
+    def forward(self, x: Tensor, target: Tensor, step: int) -> Loss:
+        context = Context(step, self.dataset_size)
+        if self.gather is not None:
+            context = Context(step, self.dataset_size, gather=self.gather)
+        return self.objective(self.model(x, target, samples=self.objective.samples), context)
+
+
+@dataclass
+class Position:
+    """Where training stands: kept in the checkpoint, whole."""
+
+    epoch: int = 0  # epochs completed
+    batch: int = 0  # steps taken in the epoch under way
+    step: int = 0  # steps taken in all
+    seconds: float = 0.0  # spent training
+    epoch_seconds: float = 0.0
+    best: float = -math.inf
+    best_epoch: int = 0
+    finished: bool = False
+    rows: list[dict[str, float]] = field(default_factory=list)
+    totals: dict[str, float] = field(default_factory=dict)  # sums over the steps of the epoch under way
+
+
+class StopRequest:
+    """Turns the first Ctrl-C (or SIGTERM) into a request that the loop sees between steps; the second interrupts."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+def make_fabric(config: TrainConfig) -> Fabric:
+    """Devices, precision and processes as the configuration asks.
+
+    Raises:
+        ConfigError: this machine has no such accelerator, or fewer devices.
+    """
+    try:
+        fabric = Fabric(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.nodes,
+            strategy=config.strategy,
+            precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"train: {' '.join(str(error).split())}") from None
+    if config.batch_size % (config.devices * config.nodes):
+        raise ConfigError(
+            f"train: batch_size {config.batch_size} should be a multiple of the {config.devices * config.nodes} devices"
+        )
+    fabric.launch()
+    return fabric
+
+
+class Trainer:
+    """Climbs an objective by minibatch gradients, with everything that must survive a stop in `position` and `save()`.
+
+    Args:
+        model: any `EncoderDecoder`.
+        data: training and validation data.
+        objective: what to maximise.
+        config: how.
+        fabric: from `make_fabric`.
+        seed: of the order of the data and of all noise.
+        folder: where checkpoints go; None: nowhere.
+        progress: where to report.
+    """
+
+    def __init__(
+        self,
+        model: EncoderDecoder,
+        data: Data,
+        objective: Objective,
+        config: TrainConfig,
+        fabric: Fabric,
+        *,
+        seed: int,
+        folder: Path | None,
+        quiet: bool,
+        on_epoch: Callable[[Position], None],
+    ) -> None:
+        self.config, self.fabric, self.seed, self.folder = config, fabric, seed, folder
+        self.on_epoch = on_epoch
+        self.train_split, self.valid_split = data.train.to(fabric.device), data.valid.to(fabric.device)
+        self.local_batch = config.batch_size // fabric.world_size
+        local = len(data.train) // fabric.world_size
+        # The last, smaller batch is left out: equal steps, and none with one example for batch normalisation.
+        self.steps = max(1, local // self.local_batch)
+        self.rate = LearningRate(config, config.epochs * self.steps)
+        self.bare = TrainingStep(model, objective, len(data.train)).to(fabric.device)
+        if config.channels_last:
+            self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.compile:
+            model.compile_nets()
+        if fabric.world_size > 1:
+            self.bare.gather = self._gather
+        self.bare_optimiser = make_optimiser(config, self.bare)
+        self.step, self.optimiser = fabric.setup(self.bare, self.bare_optimiser)
+        self.average = None
+        if config.ema is not None:
+            self.average = AveragedModel(self.bare, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        self.position = Position()
+        self.totals: Tensor | None = None
+        self.names: list[str] = []
+        self.best: dict[str, Tensor] | None = None
+        self.saved = time.monotonic()
+        self.progress = TrainingProgress(config.epochs, self.steps, quiet=quiet or not fabric.is_global_zero)
+        self.stop = StopRequest()
+        torch.manual_seed(seed + fabric.global_rank)
+
+    def run(self) -> None:
+        """Train to the last epoch, or until validation has not improved for `patience` epochs.
+
+        Raises:
+            NonFiniteError: a loss or weight is NaN or infinite.
+            KeyboardInterrupt: asked to stop; a checkpoint has been written.
+        """
+        self.progress.done = self.position.step
+        with self.stop, self.progress:
+            if self.position.step == 0:
+                self.save()
+            while self.position.epoch < self.config.epochs and not self.position.finished:
+                self._epoch()
+                row = self._summary(self._validate())
+                self.position.rows.append(row)
+                waited = self.position.epoch - self.position.best_epoch
+                self.position.finished = self.config.patience is not None and waited >= self.config.patience
+                self.progress.epoch(row)
+                self.on_epoch(self.position)
+                self._save_if_due()
+                self._stop_if_asked()
+            if self.position.finished:
+                self.progress.say(f"no better validation score for {self.config.patience} epochs: stopped")
+            self.position.finished = True
+            self.save()
+
+    def _epoch(self) -> None:
+        """The rest of the epoch under way."""
+        self.step.train()
+        generator = torch.Generator().manual_seed(_epoch_seed(self.seed, self.position.epoch))
+        batches: Iterable[Batch] = self.train_split.batches(
+            self.local_batch,
+            shuffle=generator,
+            start=self.position.batch,
+            rank=self.fabric.global_rank,
+            world=self.fabric.world_size,
+        )
+        clock = time.perf_counter()
+        for batch in islice(batches, self.steps - self.position.batch):
+            self._step(batch)
+            now = time.perf_counter()
+            self.position.epoch_seconds += now - clock
+            clock = now
+            self.progress.step(self.position.step, self.position.epoch)
+            if self.position.batch < self.steps:
+                self._save_if_due()
+                self._stop_if_asked()
+                clock = time.perf_counter()
+
+    def _step(self, batch: Batch) -> None:
+        """One optimiser step."""
+        for group in self.bare_optimiser.param_groups:
+            group["lr"] = self.rate(self.position.step)
+        x, target = self._laid_out(batch)
+        loss: Loss = self.step(x, target, self.position.step)
+        self._count(loss)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.fabric.backward(loss.value)
+        if self.config.clip is not None:
+            self.fabric.clip_gradients(self.step, self.optimiser, max_norm=self.config.clip, error_if_nonfinite=False)
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.bare)
+        self.position.batch += 1
+        self.position.step += 1
+
+    def _laid_out(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        if not self.config.channels_last or batch.x.ndim != 4:
+            return batch.x, batch.target
+        x = batch.x.contiguous(memory_format=torch.channels_last)
+        return x, x if batch.target is batch.x else batch.target
+
+    def _count(self, loss: Loss) -> None:
+        """Add the step's terms to the epoch's totals; on the CPU, where a look costs nothing, refuse a NaN at once."""
+        self.names = ["loss", *loss.terms]
+        values = torch.stack([loss.value.detach(), *loss.terms.values()]).double()
+        if self.totals is None:
+            before = [self.position.totals.get(name, 0.0) for name in self.names]
+            self.totals = torch.tensor(before, dtype=torch.float64, device=values.device)
+        self.totals += values
+        if values.device.type == "cpu" or self.position.step % STEPS_BETWEEN_CHECKS == 0:
+            self._refuse_non_finite(self.totals)
+
+    def _refuse_non_finite(self, totals: Tensor) -> None:
+        values = totals.tolist()
+        if all(math.isfinite(value) for value in values):
+            return
+        term = next(
+            name
+            for name, value in zip([*self.names[1:], "loss"], values[1:] + values[:1], strict=True)
+            if not math.isfinite(value)
+        )
+        kept = f" The last good checkpoint is kept in {self.folder}." if self.folder is not None else ""
+        raise NonFiniteError(
+            f"the loss stopped being finite in epoch {self.position.epoch + 1}, step {self.position.step + 1} (first "
+            f"in its term {term!r}).{kept} A smaller learning rate, gradient clipping (clip 1.0) or float32 may help; "
+            "also look at the range of the data"
+        )
+
+    @torch.no_grad()
+    def _validate(self) -> Mapping[str, float]:
+        """Terms of the objective on the validation data, by averaged weights if there are; the same noise each time."""
+        step = self.bare if self.average is None else self.average.module
+        step.eval()
+        devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
+        totals: dict[str, Tensor] = {}
+        count = 0
+        with torch.random.fork_rng(devices), self.fabric.autocast():
+            torch.manual_seed(self.seed)
+            rank, world = self.fabric.global_rank, self.fabric.world_size
+            for batch in self.valid_split.batches(max(self.local_batch, 500), rank=rank, world=world):
+                x, target = self._laid_out(batch)
+                loss = step(x, target, self.position.step)
+                for name, value in {**loss.terms, "score": loss.score}.items():
+                    totals[name] = totals.get(name, torch.zeros_like(value, dtype=torch.float64)) + value * len(x)
+                count += len(x)
+        if self.fabric.world_size > 1:
+            totals = {name: self.fabric.all_reduce(value, reduce_op="sum") for name, value in totals.items()}  # type: ignore[misc]
+            count *= self.fabric.world_size
+        return {name: value.item() / count for name, value in totals.items()}
+
+    def _summary(self, valid: Mapping[str, float]) -> dict[str, float]:
+        """Close the epoch: its row of metrics, the best weights so far, the learning rate."""
+        position = self.position
+        assert self.totals is not None
+        self._refuse_non_finite(self.totals)
+        lr = self.rate(position.step - 1)
+        position.epoch += 1
+        position.seconds += position.epoch_seconds
+        score = valid["score"]
+        if score > position.best:
+            position.best, position.best_epoch = score, position.epoch
+            self.best = {name: value.detach().cpu().clone() for name, value in self._result().items()}
+        self.rate.epoch_ended(score)
+        means = (self.totals / self.steps).tolist()
+        row = {
+            "epoch": position.epoch,
+            "step": position.step,
+            "lr": lr,
+            "seconds": position.seconds,
+            "epoch_seconds": position.epoch_seconds,
+            "images_per_second": self.steps * self.config.batch_size / max(position.epoch_seconds, 1e-9),
+            **{f"train/{name}": mean for name, mean in zip(self.names, means, strict=True)},
+            **{f"valid/{name}": value for name, value in valid.items() if name != "score"},
+        }
+        self.totals, position.totals, position.batch, position.epoch_seconds = None, {}, 0, 0.0
+        return row
+
+    def _gather(self, values: Tensor) -> Tensor:
+        gathered = self.fabric.all_gather(values)
+        assert isinstance(gathered, Tensor)
+        return gathered
+
+    def _result(self) -> Mapping[str, Tensor]:
+        """The weights that training is for: averaged, if an average is kept."""
+        module = self.bare if self.average is None else self.average.module
+        weights: Mapping[str, Tensor] = module.state_dict()
+        return weights
+
+    def _save_if_due(self) -> None:
+        if self.folder is not None and time.monotonic() - self.saved > SECONDS_BETWEEN_CHECKPOINTS:
+            self.save()
+
+    def _stop_if_asked(self) -> None:
+        if self.stop.requested:
+            self.save()
+            if self.folder is not None:
+                self.progress.say(f"stopped. To go on: jensen train --resume {self.folder.parent}")
+            raise KeyboardInterrupt
+
+    def save(self) -> None:
+        """Write a checkpoint, unless a weight is not finite.
+
+        Raises:
+            NonFiniteError: it is not; the checkpoint before is kept.
+        """
+        if self.folder is None or not self.fabric.is_global_zero:
+            return
+        if self.totals is not None:
+            self._refuse_non_finite(self.totals)
+            self.position.totals = dict(zip(self.names, self.totals.tolist(), strict=True))
+        for name, parameter in self.bare.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise NonFiniteError(
+                    f"weight {name} is not finite after step {self.position.step}. The last good checkpoint is kept in "
+                    f"{self.folder}. A smaller learning rate or gradient clipping (clip 1.0) may help"
+                )
+        state = {
+            "position": asdict(self.position),
+            "optimiser": self.bare_optimiser.state_dict(),
+            "rate": self.rate.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "averaged": 0 if self.average is None else int(self.average.n_averaged),
+        }
+        average = None if self.average is None else self.average.module.state_dict()
+        save_checkpoint(self.folder, self.position.step, Checkpoint(self.bare.state_dict(), state, average, self.best))
+        self.saved = time.monotonic()
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Go back to where a checkpoint was written.
+
+        Raises:
+            CheckpointError: it belongs to another model.
+        """
+        try:
+            self.bare.load_state_dict(dict(checkpoint.weights))
+            self.bare_optimiser.load_state_dict(checkpoint.state["optimiser"])
+            if self.average is not None and checkpoint.average is not None:
+                self.average.module.load_state_dict(dict(checkpoint.average))
+                self.average.n_averaged.fill_(checkpoint.state["averaged"])
+            self.rate.load_state_dict(checkpoint.state["rate"])
+            self.position = Position(**checkpoint.state["position"])
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint does not fit this model: {' '.join(str(error).split())[:300]}"
+            ) from None
+        self.best = None if checkpoint.best is None else dict(checkpoint.best)
+        if self.fabric.world_size > 1:  # each process needs noise of its own
+            torch.manual_seed(_epoch_seed(self.seed + self.fabric.global_rank, self.position.step))
+            return
+        torch.set_rng_state(checkpoint.state["random"])
+        if torch.cuda.is_available() and len(checkpoint.state["random_cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(checkpoint.state["random_cuda"])
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    """A seed for the order of each epoch, different for neighbouring seeds and epochs."""
+    return (seed * 1_000_003 + epoch * 7_919 + 1) % 2**63

@@ -1,0 +1,210 @@
+"""Run directories: a run is trained, resumed and looked at through one.
+
+runs/NAME/
+    config.yaml     the whole configuration
+    data.yaml       shapes, grey levels and class names: what a model needs to be rebuilt without its data
+    splits.npz      which examples were for training, validation and testing
+    metrics.csv     a row an epoch
+    checkpoints/    see `jensen.training.checkpoint`
+    evaluation.json, figures/, report.html     by `jensen evaluate` and `jensen report`
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from jensen.autoencoders import EncoderDecoder, make_model
+from jensen.config import Config, read_yaml
+from jensen.data import Data, load_data
+from jensen.errors import CheckpointError, ConfigError
+from jensen.files import write_atomically, write_text
+from jensen.training.checkpoint import load_state, load_weights
+
+__all__ = ["DataFacts", "Run", "list_runs", "read_metrics", "write_metrics"]
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What a model needs to know of the data that it was trained on."""
+
+    shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+    levels: int | None
+    class_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, data: Data) -> Self:
+        """The facts of loaded data."""
+        return cls(data.shape, data.target_shape, data.levels, tuple(data.class_names))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """From the file that `write` wrote; raises `CheckpointError` if it is damaged."""
+        try:
+            facts = read_yaml(path)
+            return cls(
+                tuple(facts["shape"]),
+                tuple(facts["target_shape"]),
+                facts["levels"],
+                tuple(facts["class_names"]),
+            )
+        except (ConfigError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is missing or damaged ({error})") from None
+
+    def write(self, path: Path) -> None:
+        """As YAML."""
+        facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        write_text(path, yaml.safe_dump(facts, sort_keys=False))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory. Get one from `fit`, or with `Run.open`."""
+
+    path: Path
+    config: Config
+
+    @classmethod
+    def create(cls, path: Path, config: Config, data: Data) -> Self:
+        """Make the directory and record configuration, data and splits.
+
+        Raises:
+            ConfigError: there is a run already, or something else, at this path.
+        """
+        if (path / "config.yaml").exists():
+            raise ConfigError(f"{path} holds a run already: continue it with --resume {path}, or choose another --run")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigError(f"{path} exists and is not an empty directory: choose another --run")
+        path.mkdir(parents=True, exist_ok=True)
+        train, valid, test = (data.splits[name].to(torch.int32).numpy() for name in ("train", "valid", "test"))
+
+        def write_splits(file: Path) -> None:
+            with file.open("wb") as handle:
+                np.savez_compressed(handle, train=train, valid=valid, test=test)
+
+        write_atomically(path / "splits.npz", write_splits)
+        DataFacts.of(data).write(path / "data.yaml")
+        write_text(path / "config.yaml", config.to_yaml())  # last: with it the directory is a run
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """An existing run.
+
+        Raises:
+            CheckpointError: there is none at this path, or its configuration cannot be read.
+        """
+        path = Path(path)
+        if not (path / "config.yaml").is_file():
+            what = "is no run (it has no config.yaml)" if path.exists() else "does not exist"
+            raise CheckpointError(f"{path} {what}; `jensen runs` lists those that there are")
+        try:
+            return cls(path, Config.from_yaml(path / "config.yaml"))
+        except ConfigError as error:
+            raise CheckpointError(f"{path / 'config.yaml'}: {error}") from None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def facts(self) -> DataFacts:
+        """Shapes, grey levels and class names of its data."""
+        return DataFacts.read(self.path / "data.yaml")
+
+    def data(self, directory: Path | None = None) -> Data:
+        """The data, with the splits that the run was trained on.
+
+        Args:
+            directory: where to look for data files, if not where the configuration says.
+
+        Raises:
+            DataError: the data cannot be found or are not those of the run.
+        """
+        config = self.config.data
+        if directory is not None:
+            config = config.model_copy(update={"directory": directory})
+        return load_data(config, splits=self._splits())
+
+    def model(self, which: Literal["best", "last"] = "best") -> EncoderDecoder:
+        """The trained model on the CPU, in evaluation mode; needs no data.
+
+        Args:
+            which: best by validation score, or last; averaged weights where an average was kept.
+
+        Raises:
+            CheckpointError: no checkpoint, a damaged one, or one of another model.
+        """
+        model = make_model(self.config.model, self.facts)
+        weights = load_weights(self.checkpoints, which)
+        own = {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
+        try:
+            model.load_state_dict(own)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{self.path} does not fit its configuration: {' '.join(str(error).split())[:300]}"
+            ) from None
+        return model.eval()
+
+    def history(self) -> dict[str, list[float]]:
+        """Columns of metrics.csv; empty before the first epoch has ended."""
+        return read_metrics(self.path / "metrics.csv")
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end, rather than being stopped."""
+        try:
+            return bool(load_state(self.checkpoints, mmap=True)["position"]["finished"])
+        except CheckpointError:
+            return False
+
+    def _splits(self) -> Mapping[str, Tensor]:
+        path = self.path / "splits.npz"
+        try:
+            with np.load(path, allow_pickle=False) as splits:
+                return {name: torch.from_numpy(splits[name].astype(np.int64)) for name in ("train", "valid", "test")}
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{path} is missing or damaged ({error})") from None
+
+
+def list_runs(root: Path | str = "runs") -> list[Run]:
+    """The runs directly under `root`, by name; directories that hold no readable run are passed over."""
+    runs = []
+    for path in sorted(Path(root).glob("*/config.yaml")):
+        try:
+            runs.append(Run.open(path.parent))
+        except CheckpointError:
+            continue
+    return runs
+
+
+def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
+    """A row an epoch, atomically."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]) if rows else ["epoch"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def read_metrics(path: Path) -> dict[str, list[float]]:
+    """Columns of a metrics file; empty if there is none. Raises `CheckpointError` where it is no table of numbers."""
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    try:
+        return {key: [float(row[key]) for row in rows] for key in rows[0]} if rows else {}
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from None

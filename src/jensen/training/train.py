@@ -1,0 +1,182 @@
+"""Training a model: in Python, or as a run that can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jensen.autoencoders import EncoderDecoder, make_model, resolve
+from jensen.config import Config, TrainConfig
+from jensen.data import Data, load_data
+from jensen.errors import CheckpointError, ConfigError
+from jensen.files import write_text
+from jensen.objectives import Elbo, Objective, make_objective
+from jensen.training.checkpoint import load_checkpoint
+from jensen.training.loop import Position, Trainer, make_fabric
+from jensen.training.run import Run, write_metrics
+
+__all__ = ["fit", "resume", "train"]
+
+
+def train(
+    model: EncoderDecoder,
+    data: Data,
+    objective: Objective | None = None,
+    *,
+    seed: int = 0,
+    quiet: bool = False,
+    **settings: Any,
+) -> dict[str, list[float]]:
+    """Train a model in place; afterwards it holds the weights with the best validation score, in evaluation mode.
+
+    For a run that is recorded and can be resumed, use `fit`.
+
+    Args:
+        model: what to train.
+        data: training and validation data, from `load_data`.
+        objective: what to maximise; None: the ELBO.
+        seed: of the order of the data and of all noise (torch's global generator is seeded with it).
+        quiet: no progress bar.
+        **settings: keys of `TrainConfig`: epochs, batch_size, lr, ...
+
+    Returns:
+        The history: a list a column (epoch, train/elbo, valid/elbo, ...), one entry an epoch.
+
+    Raises:
+        ConfigError: a setting is unknown or impossible.
+        NonFiniteError: the loss became NaN or infinite.
+    """
+    config = TrainConfig(**settings)
+    trainer = Trainer(
+        model,
+        data,
+        objective or Elbo(),
+        config,
+        make_fabric(config),
+        seed=seed,
+        folder=None,
+        quiet=quiet,
+        on_epoch=_nothing,
+    )
+    trainer.run()
+    if trainer.best is not None:
+        trainer.bare.load_state_dict(trainer.best)
+    model.cpu().eval()
+    rows = trainer.position.rows
+    return {key: [row[key] for row in rows] for key in rows[0]}
+
+
+def fit(config: Config, path: Path | str, *, quiet: bool = False) -> Run:
+    """Train what a configuration describes, in a new run directory.
+
+    Ctrl-C writes a checkpoint, says how to resume, and raises KeyboardInterrupt.
+
+    Raises:
+        ConfigError: the configuration does not fit the data or the machine, or the directory is taken.
+        DataError: the data cannot be had.
+        NonFiniteError: the loss became NaN or infinite; the last good checkpoint is kept.
+    """
+    fabric = make_fabric(config.train)
+    path = Path(fabric.broadcast(str(path)))
+    data = load_data(config.data)
+    config = resolve(config, data)
+    if config.data.transform != data.transform:
+        data = load_data(config.data)
+    torch.manual_seed(config.seed)
+    model = make_model(config.model, data)
+    if fabric.is_global_zero:
+        Run.create(path, config, data)
+    fabric.barrier()
+    run = Run.open(path)
+    trainer = _trainer(run, model, data, fabric, quiet)
+    trainer.run()
+    return run
+
+
+def resume(path: Path | str, *, epochs: int | None = None, quiet: bool = False) -> Run:
+    """Continue a run from its latest checkpoint, to the same final weights as if it had never stopped.
+
+    Args:
+        path: the run directory.
+        epochs: train to this many epochs in all, instead of the number that the run was started with.
+
+    Raises:
+        CheckpointError: no run or checkpoint there, or nothing left to do.
+    """
+    run = Run.open(path)
+    checkpoint = load_checkpoint(run.checkpoints)
+    done = int(checkpoint.state["position"]["epoch"])
+    if epochs is not None and epochs != run.config.train.epochs:
+        if epochs <= done:
+            raise CheckpointError(f"{run.path} has {done} epochs already; give more than that to go on")
+        values = run.config.model_dump()
+        values["train"]["epochs"] = epochs
+        run = Run(run.path, Config(**values))
+        checkpoint.state["position"]["finished"] = False
+    elif checkpoint.state["position"]["finished"]:
+        raise CheckpointError(f"{run.path} is finished ({done} epochs); to go on give a larger number of epochs")
+    data = run.data()
+    fabric = make_fabric(run.config.train)
+    trainer = _trainer(run, make_model(run.config.model, run.facts), data, fabric, quiet)
+    trainer.load(checkpoint)
+    if fabric.is_global_zero:
+        write_text(run.path / "config.yaml", run.config.to_yaml())
+        _record(run)(trainer.position)
+    trainer.run()
+    return run
+
+
+def _trainer(run: Run, model: EncoderDecoder, data: Data, fabric: Any, quiet: bool) -> Trainer:
+    record = _record(run) if fabric.is_global_zero else _nothing
+    if run.config.train.tensorboard and fabric.is_global_zero:
+        record = _both(record, _tensorboard(run.path))
+    return Trainer(
+        model,
+        data,
+        make_objective(run.config.objective),
+        run.config.train,
+        fabric,
+        seed=run.config.seed,
+        folder=run.checkpoints,
+        quiet=quiet,
+        on_epoch=record,
+    )
+
+
+def _nothing(position: Position) -> None:
+    """Record nothing."""
+
+
+def _both(first: Callable[[Position], None], second: Callable[[Position], None]) -> Callable[[Position], None]:
+    def call(position: Position) -> None:
+        first(position)
+        second(position)
+
+    return call
+
+
+def _record(run: Run) -> Callable[[Position], None]:
+    def write(position: Position) -> None:
+        write_metrics(run.path / "metrics.csv", position.rows)
+
+    return write
+
+
+def _tensorboard(path: Path) -> Callable[[Position], None]:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError("--tensorboard needs the package tensorboard: pip install 'jensen[tensorboard]'") from None
+    writer = SummaryWriter(str(path / "tensorboard"))
+
+    def write(position: Position) -> None:
+        row = position.rows[-1]
+        for name, value in row.items():
+            if name not in ("epoch", "step"):
+                writer.add_scalar(name, value, int(row["step"]))
+        writer.flush()
+
+    return write
