@@ -5,7 +5,18 @@ from __future__ import annotations
 from jensen.data.dataset import Dataset, Source
 from jensen.data.info import DatasetInfo
 from jensen.data.prepared import Data, prepare
-from jensen.data.registry import list_datasets, load_data
+from jensen.data.registry import fetch, list_datasets, load_data
 from jensen.data.split import Batch, Split
 
-__all__ = ["Batch", "Data", "Dataset", "DatasetInfo", "Source", "Split", "list_datasets", "load_data", "prepare"]
+__all__ = [
+    "Batch",
+    "Data",
+    "Dataset",
+    "DatasetInfo",
+    "Source",
+    "Split",
+    "fetch",
+    "list_datasets",
+    "load_data",
+    "prepare",
+]

@@ -55,9 +55,7 @@ def _quadrant(u: Floats, v: Floats) -> Floats:
     inside = u * u + v * v < 1.0
     corner_in = 0.5 * (left + below) - 0.25 * math.pi + u * v
     # a corner outside the disc sees one of the two segments cut off, both, or all but both
-    corner_out = np.where(
-        u > 0.0, np.where(v > 0.0, left + below - math.pi, below), np.where(v > 0.0, left, 0.0)
-    )
+    corner_out = np.where(u > 0.0, np.where(v > 0.0, left + below - math.pi, below), np.where(v > 0.0, left, 0.0))
     return np.where(inside, corner_in, corner_out)
 
 

@@ -21,13 +21,14 @@ def gaussian(x: Tensor, strength: float, generator: torch.Generator | None = Non
 def salt_and_pepper(x: Tensor, strength: float, generator: torch.Generator | None = None) -> Tensor:
     """`x` with a share `strength` of its values set to 0 or to 1, with equal chances."""
     u = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-    return torch.where(u < strength, (u < 0.5 * strength).to(x.dtype), x)
+    salt = torch.lt(u, 0.5 * strength, out=torch.empty_like(u))
+    return u.ge_(strength).mul_(x).add_(salt)
 
 
 def masking(x: Tensor, strength: float, generator: torch.Generator | None = None) -> Tensor:
     """`x` with a share `strength` of its values set to 0 (in a standardised table: to the mean)."""
     u = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-    return x * (u >= strength)
+    return u.ge_(strength).mul_(x)
 
 
 def corrupt(

@@ -95,6 +95,17 @@ class Dataset:
 
 def check_splits(name: str, splits: Mapping[str, Tensor], size: int) -> None:
     """Raise `DataError` unless `splits` are disjoint, non-empty sets of int64 positions below `size`."""
+    for split, index in splits.items():
+        if index.dtype != torch.int64 or index.ndim != 1:
+            raise DataError(f"{name}: split {split} should be one row of int64, not {tuple(index.shape)} {index.dtype}")
+        if len(index) == 0:
+            raise DataError(f"{name}: split {split} is empty; give it at least one example")
+        low, high = int(index.min()), int(index.max())
+        if low < 0 or high >= size:
+            raise DataError(f"{name}: split {split} has positions {low} .. {high}, but there are {size} examples")
+    uses = torch.bincount(torch.cat(list(splits.values())), minlength=size)
+    if int(uses.max()) > 1:
+        raise DataError(f"{name}: example {int(uses.argmax())} is used more than once in {', '.join(splits)}")
 
 
 def first_non_finite(values: Tensor) -> tuple[int, ...] | None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +20,8 @@ from torch import Tensor
 
 from jensen.config import DataConfig
 from jensen.data.dataset import Dataset, Source
-from jensen.data.files import cache_directory, find
 from jensen.data.info import DatasetInfo
+from jensen.data.npz import cache_directory, find, read_arrays
 from jensen.data.packed import PackedImages, pack, unpack
 from jensen.data.partition import random
 from jensen.errors import DataError
@@ -59,8 +62,8 @@ DSPRITES = DatasetInfo(
 REACH = 16
 SQUARE = 10.4
 ELLIPSE = (14.8, 8.4)
-HEART = 10.8
-HEART_CENTROID = 0.1505
+HEART = 11.0
+HEART_CENTROID = 0.2935
 """of the curve (x^2 + y^2 - 1)^3 = x^2 y^3"""
 
 BATCH = 4096
@@ -87,7 +90,7 @@ def _masks() -> npt.NDArray[np.uint64]:
         # the last orientation is a whole turn: the first again, to the last bit
         angle = float(FACTORS["orientation"][turn % (turns - 1)])
         cos, sin = math.cos(angle), math.sin(angle)
-        for number, scale in enumerate(FACTORS["scale"]):
+        for number, scale in enumerate(FACTORS["scale"][:scales]):
             u, v = (cos * right + sin * up) / scale, (cos * up - sin * right) / scale
             for shape in range(shapes):
                 masks[shape, number, turn] = (_inside(shape, u, v) * bit).sum(axis=1, dtype=np.uint64)
@@ -171,3 +174,57 @@ def fetch_dsprites() -> list[Path]:
         parts = (sprites.packed(np.arange(s, min(s + BATCH, TOTAL))) for s in range(0, TOTAL, BATCH))
         _write_packed(path, parts)
     return [path]
+
+
+def _cached() -> Path:
+    return cache_directory() / "dsprites-packed-1.npy"
+
+
+def _write_packed(path: Path, parts: Iterable[npt.NDArray[np.uint8]]) -> None:
+    """Write the packed bits of all sprites, given part by part, atomically; never more than a part in memory."""
+
+    def write(temporary: Path) -> None:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (TOTAL, SIDE * SIDE // 8)}
+        with temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for part in parts:
+                file.write(part.tobytes())
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, write)
+
+
+def _published(path: Path, factors: npt.NDArray[np.int64]) -> PackedImages:
+    """The images of the published file, packed once into the cache: unpacked they would take 3 GB of memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            cached = cache_directory() / f"dsprites-published-{archive.getinfo('imgs.npy').CRC:08x}.npy"
+            if not cached.exists():
+                classes = read_arrays(path, ("latents_classes",))["latents_classes"]
+                if classes.shape != (TOTAL, 6) or not np.array_equal(classes[:, 1:], factors):
+                    raise DataError(f"{path}: latents_classes are not those of dSprites in the published order")
+                with archive.open("imgs.npy") as file:
+                    _write_packed(cached, _stream(path, file))
+    except (OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"cannot read imgs of {path}: {error}; the file is damaged, get it again") from None
+    return PackedImages.open(cached, TOTAL, SHAPE)
+
+
+def _stream(path: Path, file: IO[bytes]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Packed bits of the images in an npy stream, a part at a time."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(file)
+    except ValueError as error:
+        raise DataError(f"{path}: imgs is no array: {error}") from None
+    if shape != (TOTAL, SIDE, SIDE) or fortran or dtype != np.uint8:
+        raise DataError(f"{path}: imgs should be ({TOTAL}, {SIDE}, {SIDE}) uint8, not {shape} {dtype}")
+    for start in range(0, TOTAL, BATCH):
+        count = min(BATCH, TOTAL - start)
+        part = np.frombuffer(file.read(count * SIDE * SIDE), dtype=np.uint8)
+        if len(part) != count * SIDE * SIDE:
+            raise DataError(f"{path}: imgs ends after image {start + len(part) // SIDE**2}; get the file again")
+        if part.max() > 1:
+            raise DataError(f"{path}: imgs should be 0 or 1, but has {part.max()}")
+        yield pack(part.reshape(count, SIDE, SIDE))

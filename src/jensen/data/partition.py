@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jensen.errors import ConfigError
 
-__all__ = ["Parts", "TEST_SHARE", "official", "permutation", "random", "uniform"]
+__all__ = ["TEST_SHARE", "Parts", "official", "permutation", "random", "uniform"]
 
 SEED = 20240229
 TEST_SHARE = 0.2
@@ -60,16 +60,16 @@ def random(size: int, *, validation: float, test: float = TEST_SHARE, labels: np
     return _parts(order[part == 0], order[part == 1], order[part == 2], validation)
 
 
-def official(train: int, test: int, *, validation: float) -> Parts:
+def official(train: int, test: int, *, validation: float, shuffled: bool = False) -> Parts:
     """Splits of a set with `train` official training examples followed by `test` official test examples.
 
-    Validation is the last `validation` share of the training examples (1/6: the usual 10,000 of MNIST). Raises
+    Validation is the last `validation` share of the training examples (1/6: the usual 10,000 of MNIST); with
+    `shuffled` the last share of a fixed random order of them, for a set that is stored class by class. Raises
     `ConfigError` if a split would be empty.
     """
-    held_out = round(validation * train)
-    whole = np.arange(train + test)
-    cut = train - held_out
-    return _parts(whole[:cut], whole[cut:train], whole[train:], validation)
+    order = permutation(train) if shuffled else np.arange(train)
+    cut = train - round(validation * train)
+    return _parts(order[:cut], order[cut:], np.arange(train, train + test), validation)
 
 
 def _parts(

@@ -4,33 +4,46 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from jensen.config import DataConfig
-from jensen.data import embedded
+from jensen.data import circles, dsprites, embedded, mnist, omniglot
 from jensen.data.dataset import Dataset
 from jensen.data.info import DatasetInfo
 from jensen.data.prepared import Data, prepare
 from jensen.errors import ConfigError
 
-__all__ = ["list_datasets", "load_data"]
+__all__ = ["fetch", "list_datasets", "load_data"]
 
-Loader = Callable[[DataConfig], Dataset]
 
-DATASETS: dict[str, tuple[DatasetInfo, Loader]] = {
-    info.name: (info, load)
-    for info, load in (
-        (embedded.DIGITS, embedded.load_digits),
-        (embedded.IRIS, embedded.load_iris),
+class Entry(NamedTuple):
+    """How to get a data set."""
+
+    info: DatasetInfo
+    load: Callable[[DataConfig], Dataset]
+    fetch: Callable[[], list[Path]] | None = None
+
+
+DATASETS: dict[str, Entry] = {
+    entry.info.name: entry
+    for entry in (
+        Entry(embedded.DIGITS, embedded.load_digits),
+        Entry(embedded.IRIS, embedded.load_iris),
+        Entry(circles.CIRCLES, circles.load_circles),
+        Entry(dsprites.DSPRITES, dsprites.load_dsprites, dsprites.fetch_dsprites),
+        Entry(mnist.MNIST, mnist.load_mnist, mnist.fetch_mnist),
+        Entry(mnist.FASHION, mnist.load_fashion, mnist.fetch_fashion),
+        Entry(omniglot.OMNIGLOT, omniglot.load_omniglot, omniglot.fetch_omniglot),
     )
 }
 
 
 def list_datasets() -> tuple[DatasetInfo, ...]:
     """What `load_data` knows, without loading anything."""
-    return tuple(info for info, _ in DATASETS.values())
+    return tuple(entry.info for entry in DATASETS.values())
 
 
 def load_data(
@@ -48,14 +61,23 @@ def load_data(
     """
     settings = {"name": data} if isinstance(data, str) else data.model_dump()
     config = DataConfig(**(settings | overrides))
-    _, load = DATASETS[known(config.name)]
-    return prepare(load(config), config, splits=splits)
+    return prepare(_entry(config.name).load(config), config, splits=splits)
 
 
-def known(name: str) -> str:
-    """`name` if it is a data set; else raises `ConfigError` with the choices and the likeliest one."""
+def fetch(name: str) -> list[Path]:
+    """Download a data set into the cache (dsprites: draw it there), unless it is there; returns the files.
+
+    An empty list means that this data set needs none. Raises `ConfigError` for an unknown name, `DataError` if the
+    download fails.
+    """
+    get = _entry(name).fetch
+    return [] if get is None else get()
+
+
+def _entry(name: str) -> Entry:
+    """The data set of this name; raises `ConfigError` with the choices and the likeliest one if there is none."""
     if name in DATASETS:
-        return name
+        return DATASETS[name]
     close = difflib.get_close_matches(name, DATASETS, n=1)
     guess = f"; did you mean {close[0]}?" if close else ""
     raise ConfigError(f"data.name: no data set {name!r}{guess} (choices: {', '.join(DATASETS)})")

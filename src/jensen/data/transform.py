@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -36,8 +37,8 @@ def dequantise(values: Tensor, levels: int, generator: torch.Generator | None = 
     log P(value) >= E_u log p((value + u) / levels) - D log levels (Theis, van den Oord and Bethge 2016).
     """
     noise = torch.rand(values.shape, generator=generator, dtype=torch.float32, device=values.device)
-    # 255 + u rounds up to 256 in float32 for the largest u: stay below 1
-    return noise.add_(values).div_(levels).clamp_(max=1.0 - 2.0**-24)
+    # float32 has 16 bits left behind the point of 255: a larger u would round up into the next level
+    return noise.mul_(1.0 - 2.0**-16).add_(values).div_(levels)
 
 
 class StaticBits:
@@ -55,9 +56,10 @@ class StaticBits:
 
     def __getitem__(self, index: Tensor, /) -> Tensor:
         stored = self.values[index]
-        grey = stored.cpu().numpy().reshape(len(index), -1).astype(np.uint64)
-        size = grey.shape[1]
-        place = index.cpu().numpy().astype(np.uint64)[:, None] * np.uint64(size) + np.arange(size, dtype=np.uint64)
+        size = math.prod(stored.shape[1:])
+        grey = stored.cpu().numpy().reshape(len(index), size).astype(np.uint64)
+        first = index.cpu().numpy().astype(np.uint64) * np.uint64(size)
+        place: npt.NDArray[np.uint64] = np.add.outer(first, np.arange(size, dtype=np.uint64))
         words = _hash(place, self.seed) >> np.uint64(32)
         # words / 2^32 < grey / (levels - 1), in integers: the chance of a 1 is right to one part in 2^32
         ones = words * np.uint64(self.levels - 1) < grey << np.uint64(32)
