@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
+from jensen.likelihoods import at_least_float32
+
 __all__ = ["Level", "Output", "importance_weighted_bound", "log_weights"]
 
 
@@ -105,14 +107,22 @@ class Output:
             return values.mean(0)
         return (self.log_weights.exp() * values).sum(0)
 
+    def average(self, values: Tensor) -> Tensor:
+        """Mean over the batch of E_q of `values`, (samples, batch): a scalar."""
+        return values.mean() if self.log_weights is None else self.expectation(values).mean()
 
-def log_weights(output: Output) -> Tensor:
+
+def log_weights(output: Output, log_likelihood: Tensor | None = None) -> Tensor:
     """Log importance weights log p(x | z) + log p(z) - log q(z | x) in nats, (samples, batch).
+
+    Args:
+        output: of any model.
+        log_likelihood: `output.log_likelihood()`, where it is known already.
 
     Raises:
         ValueError: a level has no posterior.
     """
-    total = output.log_likelihood()
+    total = output.log_likelihood() if log_likelihood is None else log_likelihood
     for i, level in enumerate(output.levels):
         if level.posterior is None:
             raise ValueError(f"importance weights need a posterior at every level, but level {i} is deterministic")
@@ -130,5 +140,5 @@ def importance_weighted_bound(weights: Tensor) -> Tensor:
 
 def _sum_dims(values: Tensor) -> Tensor:
     """Sum over everything behind (samples, batch), in float32 or wider."""
-    values = values if values.dtype == torch.float64 else values.float()
-    return values.flatten(2).sum(-1) if values.ndim > 2 else values
+    values = at_least_float32(values)
+    return values.sum(tuple(range(2, values.ndim))) if values.ndim > 2 else values

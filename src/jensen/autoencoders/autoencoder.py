@@ -8,6 +8,7 @@ from torch import Tensor
 
 from jensen.autoencoders.base import EncoderDecoder
 from jensen.bound import Level, Output
+from jensen.likelihoods import at_least_float32
 
 __all__ = ["AutoEncoder"]
 
@@ -27,8 +28,8 @@ class AutoEncoder(EncoderDecoder):
         return Output(expected, self.decoder(z), (Level(z, None, None),))
 
     def encode(self, x: Tensor) -> Tensor:
-        z: Tensor = self.encoder(x)
-        return z.float()
+        self._check_input(x)
+        return at_least_float32(self.encoder(x))
 
     def sample(self, n: int, temperature: float = 1.0) -> NoReturn:
         """Raises TypeError: nothing says where the codes of an auto-encoder lie."""

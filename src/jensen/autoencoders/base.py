@@ -35,9 +35,10 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Distribution:
         lead = z.shape[:-1]
-        out = self.net(z.flatten(0, -2)).unflatten(1, (self.likelihood.channels, self.shape[0]))
-        parameters = out.unflatten(0, lead).unbind(len(lead))
-        return self.likelihood(*parameters)
+        out = self.net(z.reshape(-1, z.shape[-1]))
+        if self.likelihood.channels == 1:  # the same as below without its copy in the backward pass
+            return self.likelihood(out.view(*lead, *self.shape))
+        return self.likelihood(*out.view(*lead, self.likelihood.channels, *self.shape).unbind(len(lead)))
 
 
 class EncoderDecoder(nn.Module, ABC):
@@ -91,8 +92,12 @@ class EncoderDecoder(nn.Module, ABC):
         # What is predicted may be no image even where the input is one.
         decoder_net = net if len(self.target_shape) == 3 else net.model_copy(update={"kind": "mlp"})
         outputs = (likelihood.channels * self.target_shape[0], *self.target_shape[1:])
-        self.encoder: nn.Module = self._wrap(encoder or make_encoder(net, self.shape, self.code_channels * latent))
-        self.decoder = Decoder(decoder or make_decoder(decoder_net, latent, outputs), likelihood, self.target_shape)
+        if encoder is None:
+            encoder = make_encoder(net, self.shape, self.code_channels * latent)
+        if decoder is None:
+            decoder = make_decoder(decoder_net, latent, outputs)
+        self.encoder: nn.Module = self._wrap(encoder)
+        self.decoder = Decoder(decoder, likelihood, self.target_shape)
 
     def _wrap(self, net: nn.Module) -> nn.Module:
         return net
@@ -122,7 +127,11 @@ class EncoderDecoder(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """The code of each datum, (batch, latent): for a VAE the posterior mean."""
+        """The code of each datum, (batch, latent): for a VAE the posterior mean.
+
+        Raises:
+            ValueError: x has another shape than the model's.
+        """
 
     @abstractmethod
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
@@ -134,7 +143,7 @@ class EncoderDecoder(nn.Module, ABC):
         Raises:
             ValueError: the codes have another dimension than the model's.
         """
-        if z.shape[-1] != self.latent:
+        if z.ndim == 0 or z.shape[-1] != self.latent:
             raise ValueError(f"codes should have {self.latent} numbers each, got shape {tuple(z.shape)}")
         distribution: Distribution = self.decoder(z)
         mean: Tensor = distribution.mean
@@ -151,9 +160,12 @@ class EncoderDecoder(nn.Module, ABC):
         codes = self.encode(torch.stack([start, end]))
         return self.decode(path_between(codes[0], codes[1], steps, path))
 
-    def _checked(self, x: Tensor, target: Tensor | None) -> Tensor:
+    def _check_input(self, x: Tensor) -> None:
         if x.shape[1:] != self.shape:
             raise ValueError(f"x should have shape (batch, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+
+    def _checked(self, x: Tensor, target: Tensor | None) -> Tensor:
+        self._check_input(x)
         target = x if target is None else target
         if target.shape != (x.shape[0], *self.target_shape):
             raise ValueError(f"target should have shape {(x.shape[0], *self.target_shape)}, got {tuple(target.shape)}")

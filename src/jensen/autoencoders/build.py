@@ -45,7 +45,7 @@ def resolve(config: Config, data: DataLike) -> Config:
             "numbers; use gaussian-learned"
         )
     net = model.net.model_copy(update={"kind": net_kind(model.net, data.shape)})
-    model = model.model_copy(update={"likelihood": likelihood, "net": net})
+    model = ModelConfig(**{**dict(model), "likelihood": likelihood, "net": net})
     return Config(
         seed=config.seed,
         data=config.data.model_copy(update={"transform": transform}),

@@ -11,7 +11,7 @@ from torch.distributions import Normal
 
 from jensen.autoencoders.base import EncoderDecoder
 from jensen.bound import Level, Output
-from jensen.likelihoods import soft_clamp
+from jensen.likelihoods import at_least_float32, soft_clamp
 
 __all__ = ["VAE", "DiagonalGaussian"]
 
@@ -32,7 +32,7 @@ class DiagonalGaussian(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Normal:
-        mean, log_sigma = self.net(x).float().chunk(2, -1)
+        mean, log_sigma = at_least_float32(self.net(x)).chunk(2, -1)
         return Normal(mean, soft_clamp(log_sigma, LOG_SIGMA_LIMIT).exp(), validate_args=False)
 
 
@@ -60,7 +60,8 @@ class VAE(EncoderDecoder):
         return Normal(self.prior_mean, self.prior_scale, validate_args=False)
 
     def posterior(self, x: Tensor) -> Normal:
-        """q(z | x), batch shape (batch, latent)."""
+        """q(z | x), batch shape (batch, latent); ValueError if x has another shape than the model's."""
+        self._check_input(x)
         distribution: Normal = self.encoder(x)
         return distribution
 
@@ -89,11 +90,17 @@ class VAE(EncoderDecoder):
             raise ValueError(f"n should be at least 1, got {n}")
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"temperature should be positive, got {temperature}")
-        z = temperature * torch.randn(n, self.latent, device=self.prior_mean.device)
+        z = temperature * torch.randn(n, self.latent, device=self.prior_mean.device, dtype=self.prior_mean.dtype)
         return self.decode(z)
 
     def neighbours(self, x: Tensor, n: int = 1) -> Tensor:
-        """New data near each x: decoded z' = mu(x) + sigma(x) eps, (n, batch, *target_shape)."""
+        """New data near each x: decoded z' = mu(x) + sigma(x) eps, (n, batch, *target_shape).
+
+        Raises:
+            ValueError: n is not positive, or x has another shape than the model's.
+        """
+        if n < 1:
+            raise ValueError(f"n should be at least 1, got {n}")
         with torch.no_grad():
             codes = self.posterior(x).rsample(torch.Size([n]))
         return self.decode(codes)

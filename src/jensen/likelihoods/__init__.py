@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jensen.errors import ConfigError
-from jensen.likelihoods.base import Likelihood, soft_clamp
+from jensen.likelihoods.base import Likelihood, at_least_float32, soft_clamp
 from jensen.likelihoods.bernoulli import Bernoulli
 from jensen.likelihoods.discretised_logistic import DiscretisedLogistic, LogisticOnLevels
 from jensen.likelihoods.gaussian import Gaussian, GaussianLearned, GaussianPerPixel
@@ -18,6 +18,7 @@ __all__ = [
     "GaussianPerPixel",
     "Likelihood",
     "LogisticOnLevels",
+    "at_least_float32",
     "make_likelihood",
     "soft_clamp",
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-__all__ = ["Likelihood", "soft_clamp"]
+__all__ = ["Likelihood", "at_least_float32", "soft_clamp"]
 
 
 class Likelihood(nn.Module, ABC):
@@ -40,11 +40,16 @@ class Likelihood(nn.Module, ABC):
             raise ValueError(
                 f"{type(self).__name__} takes {self.channels} parameter(s) a value, but {len(parameters)} were given"
             )
-        return self.distribution(*(p if p.dtype == torch.float64 else p.float() for p in parameters))
+        return self.distribution(*map(at_least_float32, parameters))
 
     def __call__(self, *parameters: Tensor) -> Distribution:
         distribution: Distribution = super().__call__(*parameters)
         return distribution
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """`values` in float32, or as they are in float64."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def soft_clamp(x: Tensor, limit: float) -> Tensor:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli as TorchBernoulli
 
 from jensen.likelihoods.base import Likelihood
 
 __all__ = ["Bernoulli"]
+
+
+class _FromLogits(TorchBernoulli):
+    """torch's Bernoulli with half the passes over memory in `log_prob`, where most of a small VAE's time goes."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        # x l - softplus(l), with softplus(l) = l - logsigmoid(l); the target is not expanded over samples.
+        return torch.addcmul(F.logsigmoid(self.logits), value - 1, self.logits)
 
 
 class Bernoulli(Likelihood):
@@ -22,4 +32,4 @@ class Bernoulli(Likelihood):
 
     def distribution(self, *parameters: Tensor) -> TorchBernoulli:
         (logits,) = parameters
-        return TorchBernoulli(logits=logits, validate_args=False)
+        return _FromLogits(logits=logits, validate_args=False)

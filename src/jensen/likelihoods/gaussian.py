@@ -30,7 +30,7 @@ class Gaussian(Likelihood):
 
     def distribution(self, *parameters: Tensor) -> Normal:
         (mean,) = parameters
-        return Normal(mean, mean.new_tensor(self.sigma), validate_args=False)
+        return Normal(mean, mean.new_full((), self.sigma), validate_args=False)
 
     def extra_repr(self) -> str:
         return f"sigma={self.sigma}"
@@ -43,12 +43,15 @@ class GaussianLearned(Likelihood):
     hand (Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders").
 
     Raises:
-        ValueError: sigma is not positive.
+        ValueError: sigma is not positive, or outside (exp(-7), exp(7)), within which it is softly kept.
     """
 
     def __init__(self, sigma: float = 1.0) -> None:
         super().__init__()
-        self.log_sigma = nn.Parameter(torch.tensor(math.log(_positive(sigma))))
+        share = math.log(_positive(sigma)) / LOG_SIGMA_LIMIT
+        if not -1 < share < 1:
+            raise ValueError(f"a learned sigma should lie between exp(-7) = 0.0009 and exp(7) = 1097, got {sigma}")
+        self.log_sigma = nn.Parameter(torch.tensor(LOG_SIGMA_LIMIT * math.atanh(share)))  # inverse of soft_clamp
 
     def distribution(self, *parameters: Tensor) -> Normal:
         (mean,) = parameters

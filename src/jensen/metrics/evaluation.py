@@ -18,6 +18,7 @@ __all__ = ["Evaluation", "active_units", "bits_per_dim", "evaluate", "importance
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016: a unit is active if its mean varies more than this over the data
 VALUES_AT_ONCE = 2**20  # values of x decoded together: a few MB, which stay in the processor's cache
+CODES_AT_ONCE = 2**14  # codes decoded together, however small x is: a hidden layer of 400 takes 26 MB
 
 
 class SplitLike(Protocol):
@@ -113,18 +114,20 @@ def evaluate(
         raise ValueError(f"evaluate needs samples >= 1 and some data, got {samples} samples and {len(data)} examples")
     device = next(model.parameters()).device
     was_training = model.training
-    model.eval()
     parts: list[_Part] = []
     dims = math.prod(model.target_shape)
     size = max(1, min(500, 4 * VALUES_AT_ONCE // dims))
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        for start in range(0, len(data), size):
-            batch = data.batch(torch.arange(start, min(start + size, len(data))))
-            parts.append(_evaluate_batch(model, batch.x.to(device), batch.target.to(device), samples))
-            if progress is not None:
-                progress(min(start + size, len(data)), len(data))
-    model.train(was_training)
+    try:
+        model.eval()
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            for start in range(0, len(data), size):
+                batch = data.batch(torch.arange(start, min(start + size, len(data))))
+                parts.append(_evaluate_batch(model, batch.x.to(device), batch.target.to(device), samples))
+                if progress is not None:
+                    progress(min(start + size, len(data)), len(data))
+    finally:
+        model.train(was_training)
     return _summarise(model, data, parts, samples, dims)
 
 
@@ -173,7 +176,7 @@ def importance_weighted_log_likelihood(
         ValueError: a level of the model is deterministic.
     """
     dims = math.prod(model.target_shape)
-    rows = max(1, VALUES_AT_ONCE // dims)
+    rows = max(1, min(CODES_AT_ONCE, VALUES_AT_ONCE // dims))
     pieces = []
     # Few data and many samples at a time: the encoder runs once for each datum and chunk.
     for some, wanted in zip(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from jensen.bound import Output
@@ -33,6 +34,8 @@ class Elbo(Objective):
         super().__init__()
         if samples < 1:
             raise ValueError(f"samples should be at least 1, got {samples}")
+        if kl not in ("analytic", "monte-carlo"):
+            raise ValueError(f"kl should be analytic or monte-carlo, got {kl!r}")
         self.samples = samples
         self.analytic = kl == "analytic"
         self.kl_weight = kl_weight or Schedule()
@@ -44,19 +47,19 @@ class Elbo(Objective):
         if "rate" not in terms:
             value = terms["distortion"]
         else:
-            value = terms["distortion"] + self.kl_weight(context.step) * terms["rate"]
+            value = torch.add(terms["distortion"], terms["rate"], alpha=self.kl_weight(context.step))
         for penalty in output.penalties.values():
             value = value + penalty
         return Loss(value, score.detach(), {name: term.detach() for name, term in terms.items()})
 
 
-def elbo_terms(output: Output, analytic: bool = True) -> dict[str, Tensor]:
+def elbo_terms(output: Output, analytic: bool = True, log_likelihood: Tensor | None = None) -> dict[str, Tensor]:
     """elbo, distortion -E_q[log p(x | z)] and rate KL(q || p), scalars in nats per example; and the penalties.
 
     A deterministic model has log_likelihood and distortion instead.
     """
-    log_likelihood = output.expectation(output.log_likelihood()).mean()
+    log_likelihood = output.average(output.log_likelihood() if log_likelihood is None else log_likelihood)
     if not output.probabilistic:
         return {"log_likelihood": log_likelihood, "distortion": -log_likelihood, **output.penalties}
-    rate = output.expectation(output.rate(analytic)).mean()
+    rate = output.average(output.rate(analytic))
     return {"elbo": log_likelihood - rate, "distortion": -log_likelihood, "rate": rate, **output.penalties}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from jensen.bound import Output, importance_weighted_bound, log_weights
 from jensen.objectives.base import Context, Loss, Objective
 from jensen.objectives.elbo import elbo_terms
@@ -24,9 +26,11 @@ class Iwae(Objective):
 
     def forward(self, output: Output, context: Context) -> Loss:
         """Raises ValueError for a model with a deterministic level, which has no importance weights."""
-        bound = importance_weighted_bound(log_weights(output)).mean()
+        log_likelihood = output.log_likelihood()
+        bound = importance_weighted_bound(log_weights(output, log_likelihood)).mean()
         value = -bound
         for penalty in output.penalties.values():
             value = value + penalty
-        terms = {"iwae": bound, **elbo_terms(output)}
+        with torch.no_grad():
+            terms = {"iwae": bound, **elbo_terms(output, log_likelihood=log_likelihood)}
         return Loss(value, bound.detach(), {name: term.detach() for name, term in terms.items()})

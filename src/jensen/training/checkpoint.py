@@ -45,9 +45,12 @@ class Checkpoint:
 def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint under `folder` and make it the latest; the one before is deleted only then."""
     folder.mkdir(parents=True, exist_ok=True)
+    for unfinished in folder.glob(".writing-*"):  # by a process that was killed
+        shutil.rmtree(unfinished, ignore_errors=True)
     target = folder / f"step-{step:08d}"
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     try:
+        temporary.chmod(folder.stat().st_mode)  # mkdtemp makes it private
         for name in ("weights", "average", "best"):
             weights: Weights | None = getattr(checkpoint, name)
             if weights is not None:
@@ -94,6 +97,8 @@ def load_state(folder: Path, mmap: bool = False) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
         raise CheckpointError(f"{file} is missing or damaged ({_short(error)})") from None
+    if not isinstance(state, dict) or not isinstance(state.get("position"), dict):
+        raise CheckpointError(f"{file} holds no training state")
     return state
 
 
@@ -113,7 +118,7 @@ def _latest(folder: Path) -> Path:
     pointer = folder / "latest"
     if not pointer.exists():
         raise CheckpointError(f"no checkpoint in {folder}: was the run ever started?")
-    path = folder / pointer.read_text(encoding="utf-8").strip()
+    path = folder / pointer.read_text(encoding="utf-8", errors="replace").strip()
     if not path.is_dir():
         raise CheckpointError(f"{pointer} names {path.name}, which is missing")
     return path

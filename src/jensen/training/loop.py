@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import threading
@@ -22,7 +23,7 @@ from jensen.autoencoders import EncoderDecoder
 from jensen.config import TrainConfig
 from jensen.data import Batch, Data
 from jensen.errors import CheckpointError, ConfigError, NonFiniteError
-from jensen.objectives import Context, Loss, Objective
+from jensen.objectives import Context, Objective
 from jensen.training.checkpoint import Checkpoint, save_checkpoint
 from jensen.training.optim import LearningRate, make_optimiser
 from jensen.training.progress import TrainingProgress
@@ -42,12 +43,17 @@ class TrainingStep(nn.Module):
         self.objective = objective
         self.dataset_size = dataset_size
         self.gather: Callable[[Tensor], Tensor] | None = None
+        self.names: list[str] = []
 
-    def forward(self, x: Tensor, target: Tensor, step: int) -> Loss:
+    def forward(self, x: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The loss to minimise, and all that is to be logged of it as one vector whose entries `names` names."""
         context = Context(step, self.dataset_size)
         if self.gather is not None:
             context = Context(step, self.dataset_size, gather=self.gather)
-        return self.objective(self.model(x, target, samples=self.objective.samples), context)
+        loss = self.objective(self.model(x, target, samples=self.objective.samples), context)
+        self.names = ["loss", "score", *loss.terms]
+        with torch.no_grad():
+            return loss.value, torch.stack([loss.value, loss.score, *loss.terms.values()])
 
 
 @dataclass
@@ -95,6 +101,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
     Raises:
         ConfigError: this machine has no such accelerator, or fewer devices.
     """
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces what the user has just asked for
     try:
         fabric = Fabric(
             accelerator=config.accelerator,
@@ -103,7 +110,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
             strategy=config.strategy,
             precision="bf16-mixed" if config.precision == "bf16" else "32-true",
         )
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, ImportError) as error:
         raise ConfigError(f"train: {' '.join(str(error).split())}") from None
     if config.batch_size % (config.devices * config.nodes):
         raise ConfigError(
@@ -147,22 +154,22 @@ class Trainer:
         local = len(data.train) // fabric.world_size
         # The last, smaller batch is left out: equal steps, and none with one example for batch normalisation.
         self.steps = max(1, local // self.local_batch)
+        self.images = self.steps * min(self.local_batch, local) * fabric.world_size  # in an epoch
         self.rate = LearningRate(config, config.epochs * self.steps)
         self.bare = TrainingStep(model, objective, len(data.train)).to(fabric.device)
         if config.channels_last:
             self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.compile:
             model.compile_nets()
-        if fabric.world_size > 1:
-            self.bare.gather = self._gather
         self.bare_optimiser = make_optimiser(config, self.bare)
         self.step, self.optimiser = fabric.setup(self.bare, self.bare_optimiser)
         self.average = None
         if config.ema is not None:
             self.average = AveragedModel(self.bare, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        if fabric.world_size > 1:  # only now: the average copied the module, and processes cannot be copied
+            self.bare.gather = self._gather
         self.position = Position()
         self.totals: Tensor | None = None
-        self.names: list[str] = []
         self.best: dict[str, Tensor] | None = None
         self.saved = time.monotonic()
         self.progress = TrainingProgress(config.epochs, self.steps, quiet=quiet or not fabric.is_global_zero)
@@ -194,6 +201,7 @@ class Trainer:
                 self.progress.say(f"no better validation score for {self.config.patience} epochs: stopped")
             self.position.finished = True
             self.save()
+            self.fabric.barrier()  # no process returns before the last checkpoint is there
 
     def _epoch(self) -> None:
         """The rest of the epoch under way."""
@@ -223,10 +231,10 @@ class Trainer:
         for group in self.bare_optimiser.param_groups:
             group["lr"] = self.rate(self.position.step)
         x, target = self._laid_out(batch)
-        loss: Loss = self.step(x, target, self.position.step)
-        self._count(loss)
+        loss, logged = self.step(x, target, self.position.step)
+        self._count(logged)
         self.optimiser.zero_grad(set_to_none=True)
-        self.fabric.backward(loss.value)
+        self.fabric.backward(loss)
         if self.config.clip is not None:
             self.fabric.clip_gradients(self.step, self.optimiser, max_norm=self.config.clip, error_if_nonfinite=False)
         self.optimiser.step()
@@ -241,67 +249,66 @@ class Trainer:
         x = batch.x.contiguous(memory_format=torch.channels_last)
         return x, x if batch.target is batch.x else batch.target
 
-    def _count(self, loss: Loss) -> None:
+    def _count(self, logged: Tensor) -> None:
         """Add the step's terms to the epoch's totals; on the CPU, where a look costs nothing, refuse a NaN at once."""
-        self.names = ["loss", *loss.terms]
-        values = torch.stack([loss.value.detach(), *loss.terms.values()]).double()
         if self.totals is None:
-            before = [self.position.totals.get(name, 0.0) for name in self.names]
-            self.totals = torch.tensor(before, dtype=torch.float64, device=values.device)
-        self.totals += values
-        if values.device.type == "cpu" or self.position.step % STEPS_BETWEEN_CHECKS == 0:
-            self._refuse_non_finite(self.totals)
+            before = [self.position.totals.get(name, 0.0) for name in self.bare.names]
+            self.totals = torch.tensor(before, dtype=torch.float64, device=logged.device)
+        self.totals += logged
+        if logged.device.type == "cpu" or self.position.step % STEPS_BETWEEN_CHECKS == 0:
+            self._refuse_non_finite(self._sums())
 
-    def _refuse_non_finite(self, totals: Tensor) -> None:
-        values = totals.tolist()
-        if all(math.isfinite(value) for value in values):
-            return
-        term = next(
-            name
-            for name, value in zip([*self.names[1:], "loss"], values[1:] + values[:1], strict=True)
-            if not math.isfinite(value)
-        )
-        kept = f" The last good checkpoint is kept in {self.folder}." if self.folder is not None else ""
-        raise NonFiniteError(
-            f"the loss stopped being finite in epoch {self.position.epoch + 1}, step {self.position.step + 1} (first "
-            f"in its term {term!r}).{kept} A smaller learning rate, gradient clipping (clip 1.0) or float32 may help; "
-            "also look at the range of the data"
-        )
+    def _refuse_non_finite(self, terms: Mapping[str, float], data: str = "training") -> None:
+        bad = [name for name, value in terms.items() if not math.isfinite(value)]
+        if bad:
+            bad.sort(key=lambda name: name in ("loss", "score"))  # those are sums of the others
+            raise NonFiniteError(
+                f"the loss stopped being finite in epoch {self.position.epoch + 1}, step {self.position.step + 1} "
+                f"(first in its term {bad[0]!r}, on {data} data).{self._kept()} A smaller learning rate, gradient "
+                "clipping (clip 1.0) or float32 may help; also look at the range of the data"
+            )
+
+    def _kept(self) -> str:
+        return f" The last good checkpoint is kept in {self.folder}." if self.folder is not None else ""
+
+    def _sums(self) -> dict[str, float]:
+        """Sums over the epoch's steps so far, by name."""
+        return {} if self.totals is None else dict(zip(self.bare.names, self.totals.tolist(), strict=True))
 
     @torch.no_grad()
     def _validate(self) -> Mapping[str, float]:
         """Terms of the objective on the validation data, by averaged weights if there are; the same noise each time."""
-        step = self.bare if self.average is None else self.average.module
+        step = self._result()
         step.eval()
         devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
-        totals: dict[str, Tensor] = {}
+        totals = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         count = 0
         with torch.random.fork_rng(devices), self.fabric.autocast():
             torch.manual_seed(self.seed)
             rank, world = self.fabric.global_rank, self.fabric.world_size
             for batch in self.valid_split.batches(max(self.local_batch, 500), rank=rank, world=world):
                 x, target = self._laid_out(batch)
-                loss = step(x, target, self.position.step)
-                for name, value in {**loss.terms, "score": loss.score}.items():
-                    totals[name] = totals.get(name, torch.zeros_like(value, dtype=torch.float64)) + value * len(x)
+                _, logged = step(x, target, self.position.step)
+                totals = totals + logged.double() * len(x)
                 count += len(x)
         if self.fabric.world_size > 1:
-            totals = {name: self.fabric.all_reduce(value, reduce_op="sum") for name, value in totals.items()}  # type: ignore[misc]
+            totals = self._gather(totals).sum(0)
             count *= self.fabric.world_size
-        return {name: value.item() / count for name, value in totals.items()}
+        return dict(zip(step.names, (totals / count).tolist(), strict=True))
 
     def _summary(self, valid: Mapping[str, float]) -> dict[str, float]:
         """Close the epoch: its row of metrics, the best weights so far, the learning rate."""
         position = self.position
         assert self.totals is not None
-        self._refuse_non_finite(self.totals)
+        self._refuse_non_finite(self._sums())
+        self._refuse_non_finite(valid, "validation")
         lr = self.rate(position.step - 1)
         position.epoch += 1
         position.seconds += position.epoch_seconds
         score = valid["score"]
         if score > position.best:
             position.best, position.best_epoch = score, position.epoch
-            self.best = {name: value.detach().cpu().clone() for name, value in self._result().items()}
+            self.best = {name: value.detach().cpu().clone() for name, value in self._result().state_dict().items()}
         self.rate.epoch_ended(score)
         means = (self.totals / self.steps).tolist()
         row = {
@@ -310,8 +317,8 @@ class Trainer:
             "lr": lr,
             "seconds": position.seconds,
             "epoch_seconds": position.epoch_seconds,
-            "images_per_second": self.steps * self.config.batch_size / max(position.epoch_seconds, 1e-9),
-            **{f"train/{name}": mean for name, mean in zip(self.names, means, strict=True)},
+            "images_per_second": self.images / max(position.epoch_seconds, 1e-9),
+            **{f"train/{name}": mean for name, mean in zip(self.bare.names, means, strict=True) if name != "score"},
             **{f"valid/{name}": value for name, value in valid.items() if name != "score"},
         }
         self.totals, position.totals, position.batch, position.epoch_seconds = None, {}, 0, 0.0
@@ -322,11 +329,11 @@ class Trainer:
         assert isinstance(gathered, Tensor)
         return gathered
 
-    def _result(self) -> Mapping[str, Tensor]:
-        """The weights that training is for: averaged, if an average is kept."""
+    def _result(self) -> TrainingStep:
+        """What training is for: the model, or the one with averaged weights if an average is kept."""
         module = self.bare if self.average is None else self.average.module
-        weights: Mapping[str, Tensor] = module.state_dict()
-        return weights
+        assert isinstance(module, TrainingStep)
+        return module
 
     def _save_if_due(self) -> None:
         if self.folder is not None and time.monotonic() - self.saved > SECONDS_BETWEEN_CHECKPOINTS:
@@ -348,13 +355,13 @@ class Trainer:
         if self.folder is None or not self.fabric.is_global_zero:
             return
         if self.totals is not None:
-            self._refuse_non_finite(self.totals)
-            self.position.totals = dict(zip(self.names, self.totals.tolist(), strict=True))
+            self.position.totals = self._sums()
+            self._refuse_non_finite(self.position.totals)
         for name, parameter in self.bare.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
                 raise NonFiniteError(
-                    f"weight {name} is not finite after step {self.position.step}. The last good checkpoint is kept in "
-                    f"{self.folder}. A smaller learning rate or gradient clipping (clip 1.0) may help"
+                    f"weight {name} is not finite after step {self.position.step}.{self._kept()} A smaller learning "
+                    "rate or gradient clipping (clip 1.0) may help"
                 )
         state = {
             "position": asdict(self.position),
@@ -377,6 +384,8 @@ class Trainer:
         try:
             self.bare.load_state_dict(dict(checkpoint.weights))
             self.bare_optimiser.load_state_dict(checkpoint.state["optimiser"])
+            if (self.average is None) != (checkpoint.average is None):
+                raise ValueError("one of the two has no moving average of the weights")
             if self.average is not None and checkpoint.average is not None:
                 self.average.module.load_state_dict(dict(checkpoint.average))
                 self.average.n_averaged.fill_(checkpoint.state["averaged"])

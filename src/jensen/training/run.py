@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import csv
 import io
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -74,6 +76,14 @@ class Run:
     path: Path
     config: Config
 
+    @staticmethod
+    def refuse_taken(path: Path) -> None:
+        """Raise ConfigError if there is a run already, or something else, at this path."""
+        if (path / "config.yaml").exists():
+            raise ConfigError(f"{path} holds a run already: continue it with --resume {path}, or choose another --run")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigError(f"{path} exists and is not an empty directory: choose another --run")
+
     @classmethod
     def create(cls, path: Path, config: Config, data: Data) -> Self:
         """Make the directory and record configuration, data and splits.
@@ -81,10 +91,7 @@ class Run:
         Raises:
             ConfigError: there is a run already, or something else, at this path.
         """
-        if (path / "config.yaml").exists():
-            raise ConfigError(f"{path} holds a run already: continue it with --resume {path}, or choose another --run")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(f"{path} exists and is not an empty directory: choose another --run")
+        cls.refuse_taken(path)
         path.mkdir(parents=True, exist_ok=True)
         train, valid, test = (data.splits[name].to(torch.int32).numpy() for name in ("train", "valid", "test"))
 
@@ -109,7 +116,11 @@ class Run:
             what = "is no run (it has no config.yaml)" if path.exists() else "does not exist"
             raise CheckpointError(f"{path} {what}; `jensen runs` lists those that there are")
         try:
-            return cls(path, Config.from_yaml(path / "config.yaml"))
+            config = Config.from_yaml(path / "config.yaml")
+            # What is cut off would be taken for defaults.
+            if (path / "config.yaml").read_text(encoding="utf-8").split()[-1:] != ["..."]:
+                raise ConfigError("its end is missing, which should be a line of three dots")
+            return cls(path, config)
         except ConfigError as error:
             raise CheckpointError(f"{path / 'config.yaml'}: {error}") from None
 
@@ -174,7 +185,7 @@ class Run:
         try:
             with np.load(path, allow_pickle=False) as splits:
                 return {name: torch.from_numpy(splits[name].astype(np.int64)) for name in ("train", "valid", "test")}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
             raise CheckpointError(f"{path} is missing or damaged ({error})") from None
 
 
@@ -202,9 +213,9 @@ def read_metrics(path: Path) -> dict[str, list[float]]:
     """Columns of a metrics file; empty if there is none. Raises `CheckpointError` where it is no table of numbers."""
     if not path.exists():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows: list[dict[str, Any]] = list(csv.DictReader(file))
     try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows: list[dict[str, Any]] = list(csv.DictReader(file))
         return {key: [float(row[key]) for row in rows] for key in rows[0]} if rows else {}
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error})") from None
+    except (TypeError, ValueError, csv.Error) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); resuming the run writes it anew") from None

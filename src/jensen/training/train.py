@@ -81,6 +81,8 @@ def fit(config: Config, path: Path | str, *, quiet: bool = False) -> Run:
     """
     fabric = make_fabric(config.train)
     path = Path(fabric.broadcast(str(path)))
+    Run.refuse_taken(path)  # by every process, before one of them makes it
+    fabric.barrier()
     data = load_data(config.data)
     config = resolve(config, data)
     if config.data.transform != data.transform:
