@@ -7,6 +7,7 @@ raises a `ConfigError` of one line that names the key.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -49,7 +50,7 @@ class Section(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(_one_line(error)) from None
+            raise _faults(error) from None
 
 
 class Schedule(Section):
@@ -77,6 +78,10 @@ class Schedule(Section):
     def _has_length(self) -> Self:
         if self.kind != "constant" and self.steps == 0:
             raise ValueError(f"a {self.kind} schedule needs steps >= 1")
+        if self.kind == "constant" and (self.start != 0.0 or self.steps != 0):
+            raise ValueError("a constant schedule has only an end: choose kind linear, cosine or cyclical")
+        if self.kind != "cyclical" and (self.cycles != 4 or self.ramp != 0.5):
+            raise ValueError(f"cycles and ramp are for kind cyclical, not {self.kind}")
         return self
 
     def __call__(self, step: int) -> float:
@@ -137,6 +142,12 @@ class ModelConfig(Section):
     sigma: Positive = Field(1.0, description="standard deviation of the gaussian likelihood (initial one if learned)")
     net: NetConfig = NetConfig()
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.sigma != 1.0 and self.likelihood not in ("auto", "gaussian", "gaussian-learned"):
+            raise ValueError(f"sigma has no meaning for likelihood {self.likelihood}; use gaussian or gaussian-learned")
+        return self
+
 
 class ObjectiveConfig(Section):
     """What is maximised."""
@@ -152,6 +163,8 @@ class ObjectiveConfig(Section):
     def _possible(self) -> Self:
         if self.kind == "iwae" and self.kl_weight != Schedule():
             raise ValueError("kl_weight has no meaning for iwae: its bound has no separate KL term; use kind elbo")
+        if self.kind == "iwae" and self.kl != "analytic":
+            raise ValueError("kl has no meaning for iwae: its bound has no separate KL term; use kind elbo")
         return self
 
 
@@ -184,7 +197,7 @@ class TrainConfig(Section):
 class Config(Section):
     """A whole run. Saved as config.yaml in the run directory."""
 
-    seed: int = Field(0, ge=0, description="seed of weights, order of the data, and noise")
+    seed: int = Field(0, ge=0, lt=2**62, description="seed of weights, order of the data, and noise")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -194,6 +207,8 @@ class Config(Section):
     def _possible(self) -> Self:
         if self.objective.kind == "iwae" and self.model.kind == "autoencoder":
             raise ValueError("objective iwae needs a posterior, which model autoencoder has not; use model vae")
+        if self.model.kind == "autoencoder" and self.objective != ObjectiveConfig():
+            raise ValueError("objective samples, kl and kl_weight have no meaning for an autoencoder: use model vae")
         if self.data.target is not None and self.data.corruption != "none":
             raise ValueError("target and corruption exclude each other: denoising predicts the clean datum itself")
         if self.data.transform.startswith("binarise") and self.model.likelihood not in ("auto", "bernoulli"):
@@ -210,8 +225,8 @@ class Config(Section):
         return cls(**read_yaml(path))
 
     def to_yaml(self) -> str:
-        """The whole configuration, defaults included, as YAML."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        """The whole configuration, defaults included, as YAML that ends with its end mark, ``...``."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, explicit_end=True)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -226,18 +241,46 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path} should hold keys and values (data:, model:, ...), but holds a {type(values).__name__}"
         )
+    for key in _keys(values):
+        if not isinstance(key, str):
+            raise ConfigError(f"{path}: keys should be words, but one is {key!r}")
     return values
 
 
-def _one_line(error: ValidationError) -> str:
-    """What pydantic found, in one line: each fault with the dotted key where it is."""
-    faults = []
+def _keys(values: dict[Any, Any]) -> Iterator[object]:
+    """Keys of a dictionary and of those in it."""
+    for key, value in values.items():
+        yield key
+        if isinstance(value, dict):
+            yield from _keys(value)
+
+
+class _Faults(ConfigError):
+    """What is wrong with a section, as (key, text); a section around it puts its own key before each."""
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(self._said(key, text) for key, text in faults))
+
+    @staticmethod
+    def _said(key: str, text: str) -> str:
+        if text == "unknown key":
+            return f"{text} {key}"
+        return f"{key}: {text}" if key else text
+
+
+def _faults(error: ValidationError) -> _Faults:
+    """What pydantic found, each fault with the dotted key where it is."""
+    faults: list[tuple[str, str]] = []
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            faults.append(f"unknown key {key}")
+        cause = fault.get("ctx", {}).get("error")
+        if isinstance(cause, _Faults):
+            faults += [(f"{key}.{inner}".rstrip("."), text) for inner, text in cause.faults]
+        elif fault["type"] == "extra_forbidden":
+            faults.append((key, "unknown key"))
         elif fault["type"] == "value_error":
-            faults.append((f"{key}: " if key else "") + str(fault["ctx"]["error"]))
+            faults.append((key, str(cause)))
         else:
-            faults.append(f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {fault['input']!r}")
-    return "; ".join(faults)
+            faults.append((key, f"{fault['msg'][0].lower()}{fault['msg'][1:]}, got {fault['input']!r}"))
+    return _Faults(faults)

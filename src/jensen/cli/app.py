@@ -1,0 +1,123 @@
+"""The `jensen` command: which commands there are, and how it ends when something goes wrong.
+
+A command's module is imported when that command is called, and torch only when the command starts to work.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, UnusedCliTokensError
+
+from jensen import __version__
+from jensen.cli.helppage import HelpPage
+from jensen.errors import JensenError
+
+__all__ = ["build_app", "main"]
+
+ABOUT = """Variational auto-encoders: learn one from data, see what it learned, use it.
+
+`jensen train` learns a model p(x, z) and writes a run: a folder with its
+settings, weights, metrics and figures. The other commands take that folder.
+
+Start here (embedded data, no download, under a minute):
+  jensen train --data digits --epochs 100
+  jensen report runs/digits-vae
+
+`jensen COMMAND --help` explains a command."""
+
+COMMANDS = {
+    "Learn": {
+        "train": ("train:train", "learn a model and write a run, or go on with one"),
+        "evaluate": ("evaluate:evaluate", "how good a run is on data it has not seen"),
+    },
+    "Use": {
+        "sample": ("sample:sample", "new images from the prior"),
+        "reconstruct": ("reconstruct:reconstruct", "images through the model and back"),
+        "denoise": ("reconstruct:denoise", "clean images from corrupted ones"),
+        "encode": ("codes:encode", "images to codes: compression"),
+        "decode": ("codes:decode", "codes back to images"),
+        "interpolate": ("sample:interpolate", "a walk between two images"),
+    },
+    "Look": {
+        "report": ("report:report", "one HTML page with all there is to see of a run"),
+        "runs": ("runs:runs", "the runs in a folder"),
+        "data": ("data:app", "the data sets: list, show, fetch"),
+    },
+}
+
+GROUPS = {"data"}
+"""Commands that hold commands."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+CLOSED_PIPE = 141
+"""Exit code when the reader of our output has gone (`jensen ... | head`): 128 + SIGPIPE."""
+
+
+def build_app(chosen: str = "") -> App:
+    """The application; only the `chosen` command is imported, and so shows its docstring in its help."""
+    app = App(
+        name="jensen",
+        help=ABOUT,
+        help_format="plaintext",
+        help_formatter=HelpPage(),
+        usage="Usage: jensen COMMAND ...",
+        version=f"jensen {__version__}",
+        group_commands=Group("Options", sort_key=99),
+        group_parameters=Group("Options", sort_key=50),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+        print_error=False,
+        exit_on_error=False,
+        verbose=False,
+    )
+    app["--help"].help = "show this page"
+    app["--version"].help = "show the version"
+    for place, (heading, commands) in enumerate(COMMANDS.items()):
+        group = Group(heading, sort_key=place)
+        for name, (where, about) in commands.items():
+            module, target = where.split(":")
+            details: dict[str, Any] = {"name": name, "group": group, "sort_key": list(commands).index(name)}
+            if name == chosen and name not in GROUPS:
+                app.command(getattr(import_module(f"jensen.cli.{module}"), target), **details)
+            else:
+                app.command(f"jensen.cli.{where}", help=about, **details)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `jensen` with these arguments (those of the process if None) and return its exit code.
+
+    0: done; 2: a mistake that one line on stderr explains; 130: Ctrl-C. Other exceptions are bugs and keep their
+    traceback.
+    """
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        build_app(tokens[0] if tokens else "")(tokens)
+        sys.stdout.flush()
+    except (CycloptsError, JensenError) as error:
+        print(f"jensen: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit, which would complain: give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    """What went wrong; for the mistakes of a first try, also where to look."""
+    page = f"see `{' '.join(['jensen', *(getattr(error, 'command_chain', None) or [])])} --help`"
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"unexpected argument {error.unused_tokens[0]!r}; {page}"
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        given = error.keyword or next((token.keyword for token in error.argument.tokens if token.keyword), None)
+        return f"{given} needs a value; {page}" if given else f"{error.argument.name} is missing; {page}"
+    return " ".join(str(error).split())

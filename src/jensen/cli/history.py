@@ -1,0 +1,29 @@
+"""What a run's history says at its best epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+__all__ = ["Best", "best"]
+
+SCORES = ("iwae", "elbo", "log_likelihood")
+"""Validation columns in nats, higher better; the first that a history has is what its objective climbs."""
+
+
+class Best(NamedTuple):
+    """The best validation value of a history."""
+
+    name: str
+    value: float
+    epoch: int
+
+
+def best(history: Mapping[str, Sequence[float]]) -> Best | None:
+    """The best epoch of `Run.history()`; None before the first has ended."""
+    name = next((name for name in SCORES if history.get(f"valid/{name}")), None)
+    if name is None:
+        return None
+    values = history[f"valid/{name}"]
+    place = max(range(len(values)), key=lambda place: values[place])
+    return Best(name.replace("_", "-"), values[place], int(history["epoch"][place]))

@@ -1,0 +1,223 @@
+"""What commands read: runs, images and arrays from files, and examples of a run's own data."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jensen.errors import DataError, JensenError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from jensen.data import Data
+    from jensen.training import Run
+
+__all__ = ["IMAGES", "Inputs", "Scale", "clean_data", "examples", "load_npz", "read", "require_images", "require_same"]
+
+ARRAYS = (".npz", ".npy")
+IMAGES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Data from files or a split: values as the model sees them, and a name for each."""
+
+    values: Tensor
+    """(B, *shape) float32"""
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Between a table's own units and the standardised ones that a model sees; images are left alone."""
+
+    mean: Tensor | None = None
+    sd: Tensor | None = None
+
+    @classmethod
+    def of(cls, run: Run, directory: Path | None = None) -> Scale:
+        """That of a run; reads the run's data if they are a table."""
+        if len(run.facts.shape) == 3:
+            return cls()
+        transform = clean_data(run, directory).test.transform_function
+        return cls(transform.mean, transform.sd)
+
+    def to_model(self, values: Tensor) -> Tensor:
+        """From own units."""
+        return values if self.mean is None or self.sd is None else (values - self.mean) / self.sd
+
+    def to_own(self, values: Tensor) -> Tensor:
+        """To own units."""
+        return values if self.mean is None or self.sd is None else values * self.sd + self.mean
+
+
+def clean_data(run: Run, directory: Path | None = None, **changes: Any) -> Data:
+    """The run's data in its splits, without the noise of training: grey values, no corruption unless in `changes`."""
+    quiet = run.config.data.model_copy(update={"transform": "none", "corruption": "none", **changes})
+    return replace(run, config=run.config.model_copy(update={"data": quiet})).data(directory)
+
+
+def examples(run: Run, split: str, places: Sequence[int] | None, directory: Path | None = None) -> Inputs:
+    """Examples of a split by place; None: all of them.
+
+    Raises:
+        DataError: a place that the split does not have.
+    """
+    import torch
+
+    part = getattr(clean_data(run, directory), split)
+    wanted = list(range(len(part))) if places is None else list(places)
+    beyond = [place for place in wanted if not 0 <= place < len(part)]
+    if beyond:
+        raise DataError(f"there is no example {beyond[0]}: the {split} split has 0 to {len(part) - 1}")
+    return Inputs(part.batch(torch.tensor(wanted)).x, [f"{split}-{place:05d}" for place in wanted])
+
+
+def read(paths: Sequence[Path], shape: tuple[int, ...], scale: Scale | None = None) -> Inputs:
+    """Images from PNG and JPEG files, or arrays from one .npz or .npy file, as a model of data `shape` sees them.
+
+    Raises:
+        DataError: a file is missing, damaged, of another kind, or does not fit the shape.
+    """
+    import torch
+
+    unknown = next((path for path in paths if path.suffix.lower() not in ARRAYS + IMAGES), None)
+    if unknown is not None:
+        raise DataError(f"{unknown}: cannot read this kind of file; give {', '.join(IMAGES + ARRAYS)}")
+    values: list[Tensor] = []
+    names: list[str] = []
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        if path.suffix.lower() in ARRAYS:
+            stored = _fitted(_array(path), shape, path)
+            values.append((scale or Scale()).to_model(torch.from_numpy(stored)))
+            several = [f"{path.stem}-{place:05d}" for place in range(len(stored))]
+            names.extend(several if len(stored) > 1 else [path.stem])
+        else:
+            values.append(torch.from_numpy(_image(path, shape))[None])
+            names.append(path.stem)
+    twice = next((name for name in names if names.count(name) > 1), None) if len(paths) > 1 else None
+    if twice is not None:
+        raise DataError(f"two of the files are called {twice}; results would overwrite each other")
+    return Inputs(torch.cat(values), names)
+
+
+def load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of a .npz file.
+
+    Raises:
+        DataError: it is missing, damaged, or holds pickled objects.
+    """
+    import numpy as np
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is damaged or no .npz file of plain arrays") from error
+
+
+def require_images(run: Run, consequence: str) -> None:
+    """Raise `JensenError`, telling the `consequence`, unless the run's model decodes images that PNG can hold."""
+    shape = run.facts.target_shape
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise JensenError(f"{run.path} decodes values of shape {shape}, no grey or colour images: {consequence}")
+
+
+def require_same(run: Run, action: str) -> None:
+    """Raise `JensenError` if the run predicts something other than its input, so that `action` has no meaning."""
+    target = run.config.data.target
+    if target is not None:
+        raise JensenError(
+            f"{run.path} predicts {target!r} from a datum, so there is nothing to {action}; "
+            f"`jensen evaluate {run.path}` says how well"
+        )
+
+
+def _array(path: Path) -> npt.NDArray[Any]:
+    """The array of the file: the only one of a .npz, or its 'images' or 'values'."""
+    import numpy as np
+
+    if path.suffix.lower() == ".npz":
+        arrays = load_npz(path)
+        found: list[str] = [name for name in ("images", "values") if name in arrays]
+        found = found or (list(arrays) if len(arrays) == 1 else [])
+        if not found:
+            raise DataError(f"{path} holds {', '.join(arrays) or 'nothing'}; call the array to read 'images'")
+        return arrays[found[0]]
+    try:
+        array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} is damaged or no .npy file of a plain array") from error
+    return array
+
+
+def _fitted(array: npt.NDArray[Any], shape: tuple[int, ...], path: Path) -> npt.NDArray[np.float32]:
+    """As (B, *shape) float32, images in [0, 1]; one example, or one channel left out, is understood."""
+    import numpy as np
+
+    image = len(shape) == 3
+    accepted = [shape, shape[1:]] if image and shape[0] == 1 else [shape]
+    if array.shape[1:] not in accepted and array.shape in accepted:
+        array = array[None]
+    if array.shape[1:] not in accepted or len(array) == 0:
+        raise DataError(f"{path} has shape {array.shape}; the model needs (any number, {', '.join(map(str, shape))})")
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{path} holds {array.dtype}, not numbers")
+    values = array.reshape(len(array), *shape).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise DataError(f"{path} has values that are not finite; remove or replace them")
+    if image:
+        values = values / np.float32(255) if array.dtype == np.uint8 else values
+        if values.min() < 0 or values.max() > 1:
+            raise DataError(
+                f"{path} has values from {values.min():g} to {values.max():g}; images should be uint8 (0 to 255) or "
+                "in [0, 1]"
+            )
+    return values
+
+
+def _image(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """One image file as (channels, height, width) in [0, 1]."""
+    from PIL import Image
+
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise DataError(f"{path} is an image, but the model's data have shape {shape}; give .npz or .npy")
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return _pixels(image, shape, path)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is damaged or no image ({error})") from None
+
+
+def _pixels(image: Image, shape: tuple[int, ...], path: Path) -> npt.NDArray[np.float32]:
+    import numpy as np
+
+    channels, height, width = shape
+    if image.size != (width, height):
+        raise DataError(
+            f"{path} is {image.width} x {image.height} pixels, the model needs {width} x {height}; resize it first"
+        )
+    if "A" in image.mode or "transparency" in image.info:
+        if image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+            raise DataError(f"{path} has transparent pixels; put it on a background first")
+        image = image.convert("RGBA").convert("RGB")
+    if image.mode.startswith("I"):  # 16 bits a pixel, which convert("L") would clip
+        grey = np.asarray(image).astype(np.float32) / np.float32(65535)
+        return np.repeat(grey[None], channels, 0)
+    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB")).astype(np.float32) / np.float32(255)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -1,0 +1,91 @@
+"""Files that commands write: whole or not at all, and over another one only with --force."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jensen.errors import JensenError
+from jensen.files import write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["claim", "free", "psnr", "put", "write_arrays", "write_images"]
+
+
+def free(path: Path) -> Path:
+    """`path`, or the first of path-2, path-3, ... that does not exist."""
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return candidate
+
+
+def claim(output: Path | None, default: Path, suffixes: Sequence[str], force: bool) -> Path:
+    """The file to write, checked before any work is done: the user's, or the first free name after `default`.
+
+    Raises:
+        JensenError: it exists and `force` is not set, is a directory, or has none of `suffixes`.
+    """
+    if output is None:
+        return free(default)
+    if output.suffix.lower() not in suffixes:
+        raise JensenError(f"--output {output}: the name should end in {' or '.join(suffixes)}")
+    if output.is_dir():
+        raise JensenError(f"--output {output} is a directory; give a file name")
+    if output.exists() and not force:
+        raise JensenError(f"{output} exists already; choose another --output, or --force to overwrite it")
+    return output
+
+
+def put(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make the file, in a folder that is made if need be, atomically.
+
+    Raises:
+        JensenError: the disk or its permissions do not let us.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, write)
+    except OSError as error:
+        raise JensenError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Named arrays as .npz."""
+    import numpy as np
+
+    put(path, lambda temporary: np.savez(temporary, **arrays))
+
+
+def write_images(folder: Path, images: Tensor, names: Sequence[str], force: bool) -> list[Path]:
+    """Images (B, 1 or 3, H, W) in [0, 1] as 8-bit PNG files NAME.png in `folder`, pixel for pixel.
+
+    Raises:
+        JensenError: one of the files exists and `force` is not set (then none is written), or the folder is a file.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if folder.exists() and not folder.is_dir():
+        raise JensenError(f"--output {folder} is a file; give a folder")
+    paths = [folder / f"{name}.png" for name in names]
+    taken = next((path for path in paths if path.exists()), None)
+    if taken is not None and not force:
+        raise JensenError(f"{taken} exists already; choose another --output, or --force to overwrite it")
+    pixels = (images.clamp(0, 1) * 255).round().to("cpu").numpy().astype(np.uint8)
+    for path, image in zip(paths, pixels, strict=True):
+        flat = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+        put(path, partial(Image.fromarray(flat).save, format="PNG"))
+    return paths
+
+
+def psnr(images: Tensor, made: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of `made` for values in [0, 1]: -10 log10 of the mean squared error over all."""
+    error = (images - made).square().mean().item()
+    return math.inf if error == 0 else -10 * math.log10(error)

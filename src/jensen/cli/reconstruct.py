@@ -1,0 +1,157 @@
+"""`jensen reconstruct` and `jensen denoise`: images through the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from jensen.cli.inputs import Scale, clean_data, examples, read, require_images, require_same
+from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
+from jensen.cli.outputs import claim, free, psnr, put, write_arrays, write_images
+from jensen.cli.screen import say, table
+from jensen.config import Corruption
+from jensen.errors import JensenError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from jensen.autoencoders import EncoderDecoder
+    from jensen.training import Run
+
+__all__ = ["denoise", "reconstruct", "through"]
+
+AT_ONCE = 500
+"""Examples decoded together: bounds memory, whatever the input's length."""
+
+Number = Annotated[
+    int, Parameter(name=("--number", "-n"), converter=whole(1), metavar="INT", help="how many of the split")
+]
+
+
+def through(model: EncoderDecoder, x: Tensor) -> Tensor:
+    """Reconstructions of x, (B, *shape), in pieces."""
+    import torch
+
+    with torch.no_grad():
+        return torch.cat([model.reconstruct(part) for part in x.split(AT_ONCE)])
+
+
+def reconstruct(
+    run: RunPath,
+    /,
+    *files: Annotated[
+        Path, Parameter(name="FILES", help="images (.png, .jpg) or arrays (.npz, .npy); none: the split")
+    ],
+    number: Number = 20,
+    split: Annotated[SplitName, Parameter(help="which part of the data")] = "test",
+    output: Output = None,
+    force: Force = False,
+    data_directory: DataDirectory = None,
+) -> None:
+    """Encode images, decode them again, and show both beside each other.
+
+    jensen reconstruct runs/digits-vae
+    jensen reconstruct runs/mnist-vae mine.png -o mine-again.png
+    """
+    from jensen.plots import reconstructions, save, table_reconstructions
+    from jensen.training import Run
+
+    opened = Run.open(run)
+    require_same(opened, "reconstruct")
+    image = len(opened.facts.shape) == 3
+    path = claim(output, run / "figures" / "reconstructions.png", (".png", ".npz"), force)
+    scale = Scale.of(opened, data_directory)
+    if files:
+        inputs = read(files, opened.facts.shape, scale)
+    else:
+        inputs = examples(opened, split, _first(opened, number, split, data_directory), data_directory)
+    made = through(opened.model(), inputs.values)
+    if path.suffix == ".npz":
+        originals, copies = scale.to_own(inputs.values), scale.to_own(made)
+        write_arrays(path, {"originals": originals.numpy(), "reconstructions": copies.numpy()})
+    else:
+        figure = (reconstructions if image else table_reconstructions)(inputs.values, made)
+        put(path, lambda temporary: save(figure, temporary))
+    error = (inputs.values - made).square().mean().item()
+    quality = f"PSNR {psnr(inputs.values, made):.2f} dB, " if image else ""
+    say(f"{len(made)} reconstructions, {quality}mean squared error {error:.5f}: {path}")
+
+
+def denoise(
+    run: RunPath,
+    /,
+    *files: Annotated[
+        Path, Parameter(name="FILES", help="noisy images; none: images of the test split, corrupted here")
+    ],
+    output: Annotated[
+        Path | None,
+        Parameter(
+            name=("--output", "-o"), metavar="PATH", help="with FILES a folder for the clean images, else a picture"
+        ),
+    ] = None,
+    number: Number = 20,
+    corruption: Annotated[
+        Corruption | None, Parameter(help="how to corrupt test images, if not as the run was trained")
+    ] = None,
+    strength: Annotated[
+        float | None,
+        Parameter(metavar="NUMBER", help="standard deviation, or share of values hit, if not as trained"),
+    ] = None,
+    seed: Seed = 0,
+    force: Force = False,
+    data_directory: DataDirectory = None,
+) -> None:
+    """Clean noisy images.
+
+    Without files: corrupt test images and show what the model makes of them.
+    The run should have been trained for it: jensen train --corruption gaussian
+
+    jensen denoise runs/digits-vae
+    jensen denoise runs/mnist-vae noisy/*.png -o clean
+    """
+    from jensen.training import Run
+
+    opened = Run.open(run)
+    require_same(opened, "denoise")
+    require_images(opened, "nothing to denoise here")
+    if files:
+        folder = free(run / "denoised") if output is None else output
+        inputs = read(files, opened.facts.shape)
+        write_images(folder, through(opened.model(), inputs.values), inputs.names, force)
+        say(f"{len(inputs.names)} images: {folder}")
+        return
+    trained = opened.config.data
+    kind = corruption or trained.corruption
+    if kind == "none":
+        raise JensenError(
+            f"{run} was not trained to denoise: train with --corruption, or say here how to corrupt the images, "
+            "e.g. --corruption gaussian"
+        )
+    path = claim(output, run / "figures" / "denoised.png", (".png",), force)
+    amount = trained.corruption_strength if strength is None else strength
+    changes = {"corruption": kind, "corruption_strength": amount}
+    _before_and_after(opened, path, number, seed, data_directory, changes)
+
+
+def _before_and_after(
+    run: Run, path: Path, number: int, seed: int, directory: Path | None, changes: Mapping[str, object]
+) -> None:
+    import torch
+
+    from jensen.plots import reconstructions, save
+
+    torch.manual_seed(seed)
+    split = clean_data(run, directory, **changes).test
+    batch = split.batch(torch.arange(min(number, len(split))))
+    made = through(run.model(), batch.x)
+    figure = reconstructions(batch.target, made, corrupted=batch.x)
+    put(path, lambda temporary: save(figure, temporary))
+    say(f"{len(made)} test images, corruption {changes['corruption']} {changes['corruption_strength']}: {path}")
+    table([("PSNR before", f"{psnr(batch.target, batch.x):.2f} dB"), ("after", f"{psnr(batch.target, made):.2f} dB")])
+
+
+def _first(run: Run, number: int, split: str, directory: Path | None) -> range:
+    return range(min(number, len(getattr(clean_data(run, directory), split))))
