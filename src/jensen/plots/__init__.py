@@ -6,10 +6,10 @@ Figures are free of pyplot's global state: they need no display and no closing. 
 from __future__ import annotations
 
 from jensen.plots.files import png, save
-from jensen.plots.images import image_grid, reconstructions, walk
+from jensen.plots.images import image_grid, neighbours, reconstructions, walk
 from jensen.plots.latent import kl_per_dimension, latent_space
 from jensen.plots.random_latents import Decoded, LatentProbe, random_latents
-from jensen.plots.tables import table_reconstructions
+from jensen.plots.tables import table_reconstructions, table_samples
 from jensen.plots.training import curves, schedule
 
 __all__ = [
@@ -19,11 +19,13 @@ __all__ = [
     "image_grid",
     "kl_per_dimension",
     "latent_space",
+    "neighbours",
     "png",
     "random_latents",
     "reconstructions",
     "save",
     "schedule",
     "table_reconstructions",
+    "table_samples",
     "walk",
 ]

@@ -46,10 +46,9 @@ def as_images(name: str, value: Array) -> Floats:
             f"{name} should hold values in [0, 1], but holds integers up to {images.max():.0f}: "
             "divide them by the number of grey levels less one"
         )
-    images = images.clip(0.0, 1.0)
-    if images.shape[1] == 3:
-        return images.transpose(0, 2, 3, 1)
-    return images.mean(axis=1)
+    shown: Floats = images.clip(0.0, 1.0)
+    shown = shown.transpose(0, 2, 3, 1) if shown.shape[1] == 3 else shown.mean(axis=1)
+    return shown
 
 
 def as_labels(value: Array, count: int, class_names: Sequence[str]) -> npt.NDArray[np.int64]:

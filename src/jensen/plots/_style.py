@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-__all__ = ["CLASS_COLOURS", "COLOURS", "INK", "MARKERS", "MUTED", "finish", "integer_axis", "new_figure", "note"]
+__all__ = [
+    "CLASS_COLOURS",
+    "COLOURS",
+    "INK",
+    "MARKERS",
+    "MUTED",
+    "finish",
+    "integer_axis",
+    "legend_label",
+    "new_figure",
+    "note",
+    "plain",
+]
 
 # Okabe & Ito (2008), without black (the ink) and with its yellow darkened: the original fades on white paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#5B4B9A", "#B5A100")
@@ -57,3 +70,16 @@ def note(axes: Axes, text: str) -> None:
         fontsize=8,
         color=MUTED,
     )
+
+
+def legend_label(name: str) -> str:
+    """A name that stands in a legend even if it begins with an underscore, which matplotlib would hide."""
+    return f" {name}" if name.startswith("_") else name
+
+
+def plain(figure: Figure) -> Figure:
+    """The same figure with dollar signs in names as they are, not as the start of a formula."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)
+    return figure

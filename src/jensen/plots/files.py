@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from pathlib import Path
 
 from matplotlib.figure import Figure
+
+from jensen.files import write_atomically
 
 __all__ = ["png", "save"]
 
@@ -33,15 +33,7 @@ def save(figure: Figure, path: str | Path, *, dpi: int = _DPI) -> Path:
         raise ValueError(f"cannot draw {path.name}: the suffix should be one of {', '.join(sorted(formats))}")
     content = _render(figure, suffix, dpi)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp's file is for its owner alone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
     return path
 
 

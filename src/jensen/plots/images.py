@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from jensen.plots._input import Array, Floats, as_images, same_shape
+from jensen.plots._input import Array, Floats, as_array, as_images, same_shape
 from jensen.plots._style import COLOURS
 from jensen.plots._tiles import Frame, tile_figure
 
-__all__ = ["image_grid", "reconstructions", "walk"]
+__all__ = ["image_grid", "neighbours", "reconstructions", "walk"]
 
 
-def image_grid(images: Array, columns: int | None = None, *, title: str = "") -> Figure:
-    """Images (B, C, H, W), row by row, `columns` a row (None: about square).
+def image_grid(images: Array, columns: int | None = None, *, captions: Sequence[str] = (), title: str = "") -> Figure:
+    """Images (B, C, H, W), row by row, `columns` a row (None: about square), each with its caption where given.
 
     One channel is drawn grey, three in colour, any other number as the mean over channels; values are clipped to
     [0, 1] and pixels are shown as they are (no smoothing). Raises `ValueError` on any other shape, on values that are
@@ -28,8 +28,11 @@ def image_grid(images: Array, columns: int | None = None, *, title: str = "") ->
         columns = math.ceil(math.sqrt(len(tiles)))
     if columns < 1:
         raise ValueError(f"columns should be at least 1, but is {columns}")
+    if captions and len(captions) != len(tiles):
+        raise ValueError(f"captions should have one entry an image ({len(tiles)}), but has {len(captions)}")
+    columns = min(columns, len(tiles))
     rows = [list(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
-    return tile_figure(rows, title=title)
+    return tile_figure(rows, title=title, captions=captions)
 
 
 def reconstructions(
@@ -61,6 +64,21 @@ def reconstructions(
         names.extend(labelled)
     default = "Denoising" if corrupted is not None else "Reconstructions beside originals"
     return tile_figure(rows, title=title or default, row_labels=names, block=len(labelled))
+
+
+def neighbours(originals: Array, images: Array, *, title: str = "") -> Figure:
+    """A row for each original (B, C, H, W): the original, framed, and new images near it, (n, B, C, H, W).
+
+    Raises `ValueError` where shapes differ.
+    """
+    data, new = as_images("originals", originals), as_array("images", images, dimensions=5)
+    made = [as_images("images", near) for near in new]
+    for near in made:
+        same_shape("originals", data, "the images near them", near)
+    rows: list[list[Floats | None]] = [[data[row], *(near[row] for near in made)] for row in range(len(data))]
+    frames = [Frame(row, 0, COLOURS[1]) for row in range(len(data))]
+    labels = ["original", *[""] * len(made)]
+    return tile_figure(rows, title=title or "New images near a datum", column_labels=labels, frames=frames)
 
 
 def walk(paths: Array | Mapping[str, Array], ends: tuple[Array, Array] | None = None, *, title: str = "") -> Figure:

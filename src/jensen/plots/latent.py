@@ -12,12 +12,25 @@ from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 
 from jensen.plots._input import Array, Floats, as_array, as_labels
-from jensen.plots._style import CLASS_COLOURS, COLOURS, INK, MARKERS, MUTED, finish, integer_axis, new_figure, note
+from jensen.plots._style import (
+    CLASS_COLOURS,
+    COLOURS,
+    INK,
+    MARKERS,
+    MUTED,
+    finish,
+    integer_axis,
+    legend_label,
+    new_figure,
+    note,
+    plain,
+)
 
 __all__ = ["kl_per_dimension", "latent_space"]
 
 _MOST_POINTS = 5_000
 _MOST_CLASSES = 20
+_LONGEST_NAME = 24
 _RADIUS_95 = 2.4477  # sqrt(-2 log 0.05): holds 95% of a standard normal in two dimensions
 
 
@@ -61,7 +74,7 @@ def latent_space(
             _prior_circle(axes)
     if step > 1:
         note(axes, f"{len(points):,} of {total:,} codes")
-    return figure
+    return plain(figure)
 
 
 def kl_per_dimension(kl: Array, active: Array | None = None, *, threshold: float = 0.01, title: str = "") -> Figure:
@@ -73,14 +86,13 @@ def kl_per_dimension(kl: Array, active: Array | None = None, *, threshold: float
     values = as_array("kl", kl, dimensions=1)
     if active is None:
         used: npt.NDArray[np.bool_] = values > threshold
-        rule = f"KL above {threshold:g} nats"
+        rule = f"active (KL above {threshold:g} nats)"
     else:
         used = as_array("active", active, dimensions=1) > 0.5
         rule = "active"
     if used.shape != values.shape:
         raise ValueError(f"active should have one entry a dimension ({len(values)}), but has {len(used)}")
     order = np.argsort(-values, kind="stable")
-    sorted_values, sorted_used = values[order], used[order]
     figure = new_figure(min(10.0, max(5.5, 0.26 * len(values) + 2)), 3.4)
     axes = figure.add_subplot()
     count = int(used.sum())
@@ -91,30 +103,37 @@ def kl_per_dimension(kl: Array, active: Array | None = None, *, threshold: float
         "nats per example",
     )
     axes.grid(False, axis="x")
+    _bars(axes, values[order], used[order], rule)
+    axes.set_xlim(0.3, len(values) + 0.7)
+    if len(values) <= 32:
+        axes.set_xticks(range(1, len(values) + 1), [str(index) for index in order])
+        axes.set_xlabel("index of the latent dimension, largest KL first")
+    else:
+        integer_axis(axes)
+    axes.set_ylim(bottom=min(0.0, float(values.min())))
+    axes.legend(fontsize=8.5, frameon=False, loc="upper right")
+    return plain(figure)
+
+
+def _bars(axes: Axes, values: Floats, used: npt.NDArray[np.bool_], rule: str) -> None:
+    """Bars of sorted values, and a pale band behind those that are too low to be seen."""
     position = np.arange(1, len(values) + 1)
     for mask, colour, hatch, label in (
-        (sorted_used, COLOURS[0], None, f"used ({rule})"),
-        (~sorted_used, "#D5DAE0", "////", "not used"),
+        (used, COLOURS[0], None, rule),
+        (~used, "#D5DAE0", "////", "not active"),
     ):
         if mask.any():
             axes.bar(
                 position[mask],
-                sorted_values[mask],
+                values[mask],
                 color=colour,
                 hatch=hatch,
                 edgecolor="white",
                 linewidth=0.5,
                 label=f"{label}: {int(mask.sum())}",
             )
-    if len(values) <= 32:
-        axes.set_xticks(position, [str(index) for index in order])
-        axes.set_xlabel("index of the latent dimension, largest KL first")
-        axes.set_xlim(0.3, len(values) + 0.7)
-    else:
-        integer_axis(axes)
-    axes.set_ylim(bottom=min(0.0, float(values.min())))
-    axes.legend(fontsize=8.5, frameon=False, loc="upper right")
-    return figure
+    if (unused := int((~used).sum())) and used[:-unused].all():
+        axes.axvspan(len(values) - unused + 0.5, len(values) + 0.5, color="#F1F3F5", zorder=0)
 
 
 def _to_plane(codes: Floats) -> tuple[Floats, tuple[str, str]]:
@@ -122,7 +141,7 @@ def _to_plane(codes: Floats) -> tuple[Floats, tuple[str, str]]:
     if codes.shape[1] == 1:
         return codes, ("z", "codes")
     if codes.shape[1] == 2:
-        return codes, ("z\u2081", "z\u2082")
+        return codes, ("z₁", "z₂")
     # Only the directions come from centred codes: the points keep their place relative to the prior's mean.
     centred = codes - codes.mean(axis=0)
     _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
@@ -147,7 +166,8 @@ def _look(index: int) -> tuple[str, str]:
 
 
 def _name(index: int, class_names: Sequence[str]) -> str:
-    return str(class_names[index]) if len(class_names) else str(index)
+    name = str(class_names[index]) if len(class_names) else str(index)
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
 def _scatter_classes(axes: Axes, points: Floats, classes: npt.NDArray[np.int64], class_names: Sequence[str]) -> None:
@@ -164,8 +184,11 @@ def _scatter_classes(axes: Axes, points: Floats, classes: npt.NDArray[np.int64],
             marker=marker,
             alpha=0.65,
             linewidths=0,
-            label=_name(index, class_names),
+            label=legend_label(_name(index, class_names)),
         )
+    longest = max(len(_name(index, class_names)) for index in present)
+    if len(points) < 15 * len(present) or len(present) > 10 or longest > 12:  # names would hide the points
+        present = present[:0]
     for look, index in enumerate(present):
         middle = np.median(points[classes == index], axis=0)
         axes.annotate(
@@ -213,7 +236,7 @@ def _histogram(axes: Axes, values: Floats, classes: npt.NDArray[np.int64] | None
         bins=40,
         stacked=True,
         color=[_look(look)[0] for look in range(len(present))],
-        label=[_name(index, class_names) for index in present],
+        label=[legend_label(_name(index, class_names)) for index in present],
     )
     axes.legend(fontsize=8.5, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), title="class")
 

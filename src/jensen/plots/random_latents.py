@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 from jensen.plots._input import Array, as_images
-from jensen.plots._style import COLOURS, INK, MARKERS, finish, new_figure
+from jensen.plots._style import COLOURS, INK, MARKERS, finish, legend_label, new_figure, plain
 from jensen.plots._tiles import draw_tiles
 
 __all__ = ["Decoded", "LatentProbe", "random_latents"]
@@ -54,17 +55,18 @@ def random_latents(
     for probe in probes:
         _check(probe, distances, kinds)
     panels = len(distances) + len(kinds)
-    figure = new_figure(1.3 * panels + 3.9, 1.75 * max(len(probes), 2) + 0.6)
-    figure.suptitle(title, x=0.005, ha="left", fontsize=12, fontweight="bold", color=INK)
-    grid = figure.add_gridspec(len(probes), panels + 1, width_ratios=[1.0] * panels + [2.6])
+    figure = new_figure(1.25 * panels + 4.9, 1.65 * max(len(probes), 2) + 0.7)
+    figure.suptitle(title + "\n", x=0.005, ha="left", fontsize=12, fontweight="bold", color=INK)
+    grid = figure.add_gridspec(len(probes), panels + 1, width_ratios=[1.0] * panels + [3.8])
     for row, probe in enumerate(probes):
         _draw_row(figure, grid, row, probe, distances, kinds, images)
-    last = grid[:, -1].subgridspec(1, 2, width_ratios=[len(distances), max(1.6 * len(kinds), 1)])
+    last = grid[:, -1].subgridspec(1, 2, width_ratios=[max(len(distances), 4), max(1.8 * len(kinds), 1)])
     curve = figure.add_subplot(last[0, 0])
     _draw_curve(curve, probes, distances, distance)
+    figure.legend(*curve.get_legend_handles_labels(), loc="upper right", ncols=4, fontsize=9.5, frameon=False)
     if kinds:
         _draw_bars(figure.add_subplot(last[0, 1], sharey=curve), probes, kinds)
-    return figure
+    return plain(figure)
 
 
 def _check(probe: LatentProbe, distances: list[float], kinds: list[str]) -> None:
@@ -106,7 +108,7 @@ def _draw_row(
 
 
 def _draw_curve(axes: Axes, probes: tuple[LatentProbe, ...], distances: list[float], unit: str) -> None:
-    finish(axes, "", unit, "precision: share of decoded images that look like data")
+    finish(axes, "", unit, "precision (share of images)")
     for index, probe in enumerate(probes):
         axes.plot(
             distances,
@@ -116,11 +118,10 @@ def _draw_curve(axes: Axes, probes: tuple[LatentProbe, ...], distances: list[flo
             linestyle=("-", "--", "-.", ":")[index % 4],
             markersize=5,
             linewidth=2,
-            label=probe.name,
+            label=legend_label(probe.name),
         )
     axes.set_ylim(-0.03, 1.03)
     axes.set_title("near a datum", loc="left", fontsize=9.5, color=INK)
-    axes.legend(fontsize=8.5, frameon=False, loc="lower left")
 
 
 def _draw_bars(axes: Axes, probes: tuple[LatentProbe, ...], kinds: list[str]) -> None:
@@ -136,9 +137,9 @@ def _draw_bars(axes: Axes, probes: tuple[LatentProbe, ...], kinds: list[str]) ->
             hatch=(None, "///")[index % 2],
             edgecolor="white",
             linewidth=0.5,
-            label=probe.name,
+            label=legend_label(probe.name),
         )
-    axes.set_xticks(range(len(kinds)), kinds)
+    axes.set_xticks(range(len(kinds)), [textwrap.fill(kind, 9, break_long_words=False) for kind in kinds])
     axes.grid(False, axis="x")
     axes.tick_params(labelleft=False)
     axes.set_title("at random", loc="left", fontsize=9.5, color=INK)

@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jensen.plots._input import Array, as_array, same_shape
-from jensen.plots._style import COLOURS, MUTED, finish, new_figure
+from jensen.plots._style import COLOURS, INK, MUTED, finish, new_figure, plain
 
-__all__ = ["table_reconstructions"]
+__all__ = ["table_reconstructions", "table_samples"]
 
 _MOST_COLUMNS = 12
 
@@ -26,24 +27,13 @@ def table_reconstructions(
     """
     original, made = as_array("x", x, dimensions=2), as_array("y", y, dimensions=2)
     same_shape("x", original, "y", made)
-    total = original.shape[1]
-    if names and len(names) != total:
-        raise ValueError(f"names should have one entry a column ({total}), but has {len(names)}")
-    shown = min(total, _MOST_COLUMNS)
-    across = min(4, shown)
-    down = math.ceil(shown / across)
-    figure = new_figure(2.7 * across + 0.4, 2.75 * down + 0.5)
-    rest = "" if shown == total else f" (first {shown} of {total} columns)"
-    figure.suptitle(
-        title or f"Reconstruction against original{rest}", x=0.01, ha="left", fontsize=11, fontweight="bold"
-    )
-    for column in range(shown):
-        axes = figure.add_subplot(down, across, column + 1)
+    figure, panels = _panels(original.shape[1], names, title or "Reconstruction against original", height=2.75)
+    for column, axes in enumerate(panels):
         a, b = original[:, column], made[:, column]
         spread = float(((a - a.mean()) ** 2).sum())
-        explained = f"R\u00b2 = {1 - float(((a - b) ** 2).sum()) / spread:.2f}" if spread > 0 else "constant"
-        finish(axes, "", f"original ({unit})", f"reconstruction ({unit})" if column % across == 0 else "")
-        name = names[column] if names else f"column {column}"
+        explained = f"R² = {1 - float(((a - b) ** 2).sum()) / spread:.2f}" if spread > 0 else "constant"
+        finish(axes, "", f"original ({unit})", f"reconstruction ({unit})" if column % 4 == 0 else "")
+        name = names[column] if len(names) else f"column {column}"
         axes.set_title(f"{name}\n{explained}", loc="left", fontsize=9.5)
         low, high = float(min(a.min(), b.min())), float(max(a.max(), b.max()))
         margin = 0.05 * (high - low) or 1.0
@@ -52,4 +42,40 @@ def table_reconstructions(
         size = float(np.clip(6_000 / len(a), 4, 22))
         axes.scatter(a, b, s=size, color=COLOURS[0], alpha=0.55, linewidths=0, zorder=2)
         axes.set(xlim=limits, ylim=limits, aspect="equal")
-    return figure
+    return plain(figure)
+
+
+def table_samples(x: Array, samples: Array, names: Sequence[str] = (), *, unit: str = "standardised") -> Figure:
+    """Distribution of each column in the data `x` (N, columns) and in `samples` (M, columns) of a model.
+
+    Of more than twelve columns the first twelve are drawn. Raises `ValueError` where columns differ.
+    """
+    data, made = as_array("x", x, dimensions=2), as_array("samples", samples, dimensions=2)
+    if data.shape[1] != made.shape[1]:
+        raise ValueError(f"x and samples should have the same columns, but have {data.shape[1]} and {made.shape[1]}")
+    total = data.shape[1]
+    figure, panels = _panels(total, names, "Data and samples, column by column", height=2.3)
+    for column, axes in enumerate(panels):
+        a, b = data[:, column], made[:, column]
+        finish(axes, "", unit, "density" if column % 4 == 0 else "")
+        axes.set_title(names[column] if len(names) else f"column {column}", loc="left", fontsize=9.5, color=INK)
+        both = np.concatenate([a, b])
+        bins = np.linspace(both.min(), both.max() + 1e-9, 25).tolist()
+        axes.hist(a, bins=bins, density=True, color="#C9D3DD", label="data")
+        axes.hist(b, bins=bins, density=True, histtype="step", linewidth=1.8, color=COLOURS[1], label="samples")
+    panels[0].legend(fontsize=8.5, frameon=False)
+    return plain(figure)
+
+
+def _panels(total: int, names: Sequence[str], title: str, *, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with a title and a panel for each of the columns that are drawn."""
+    if len(names) and len(names) != total:
+        raise ValueError(f"names should have one entry a column ({total}), but has {len(names)}")
+    shown = min(total, _MOST_COLUMNS)
+    across = min(4, shown)
+    down = math.ceil(shown / across)
+    figure = new_figure(max(2.7 * across, 3.2) + 0.4, height * down + 0.6)
+    rest = "" if shown == total else f" (first {shown} of {total} columns)"
+    # The empty line keeps the panels' titles away.
+    figure.suptitle(f"{title}{rest}\n", x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+    return figure, [figure.add_subplot(down, across, column + 1) for column in range(shown)]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jensen.plots._input import Floats, as_array
-from jensen.plots._style import COLOURS, MUTED, finish, integer_axis, new_figure, note
+from jensen.plots._style import COLOURS, MUTED, finish, integer_axis, legend_label, new_figure, note, plain
 
 __all__ = ["curves", "schedule"]
 
@@ -22,6 +22,7 @@ class _Line(NamedTuple):
     label: str
     colour: str
     style: str
+    best: Literal["", "highest", "lowest"] = ""
 
 
 class _Panel(NamedTuple):
@@ -33,18 +34,28 @@ class _Panel(NamedTuple):
 _ELBO = _Panel(
     "ELBO (higher is better)",
     _NATS,
-    (_Line("train/elbo", "training", COLOURS[0], "-"), _Line("valid/elbo", "validation", COLOURS[1], "--")),
+    (_Line("train/elbo", "training", COLOURS[0], "-"), _Line("valid/elbo", "validation", COLOURS[1], "--", "highest")),
+)
+_IWAE = _Panel(
+    "Bounds (higher is better)",
+    _NATS,
+    (
+        _Line("train/iwae", "training, importance-weighted", COLOURS[0], "-"),
+        _Line("valid/iwae", "validation, importance-weighted", COLOURS[1], "--", "highest"),
+        _Line("train/elbo", "training, ELBO", COLOURS[4], "-"),
+        _Line("valid/elbo", "validation, ELBO", COLOURS[5], "--"),
+    ),
 )
 _LOSS = _Panel(
     "Loss (lower is better)",
     _NATS,
-    (_Line("train/loss", "training", COLOURS[0], "-"), _Line("valid/loss", "validation", COLOURS[1], "--")),
+    (_Line("train/loss", "training", COLOURS[0], "-"), _Line("valid/loss", "validation", COLOURS[1], "--", "lowest")),
 )
 _PARTS = _Panel(
     "Rate and distortion",
     _NATS,
     (
-        _Line("train/distortion", "distortion: \u2212log p(x | z)", COLOURS[2], "-"),
+        _Line("train/distortion", "distortion: −log p(x | z)", COLOURS[2], "-"),
         _Line("train/rate", "rate: KL from the prior", COLOURS[3], "--"),
     ),
 )
@@ -56,8 +67,9 @@ def curves(history: Mapping[str, Sequence[float]], *, title: str = "") -> Figure
 
     `history` maps columns (``epoch``, ``train/elbo``, ``valid/elbo``, ``train/rate``, ``train/distortion``, ``lr``) to
     one number an epoch; a column that is missing or holds no finite number is left out, as are single values that are
-    not finite (a remark counts those of training). Without an ELBO the loss is drawn. The dotted line marks the best
-    validation value. Raises `ValueError` where nothing can be drawn or lengths differ.
+    not finite (a remark counts those of training). An importance-weighted bound (``train/iwae``, ``valid/iwae``) is
+    drawn with the ELBO; without either the loss is drawn. The dotted line marks the best validation value. Raises
+    `ValueError` where nothing can be drawn or lengths differ.
     """
     columns = {
         name: as_array(f"history[{name!r}]", values, dimensions=1, finite=False)
@@ -71,8 +83,13 @@ def curves(history: Mapping[str, Sequence[float]], *, title: str = "") -> Figure
         if values.shape != epoch.shape:
             raise ValueError(f"history[{name!r}] has {len(values)} entries, but epoch has {len(epoch)}")
     drawable = {name: values for name, values in columns.items() if np.isfinite(values).any()}
-    main = _ELBO if any(line.column in drawable for line in _ELBO.lines) else _LOSS
-    panels = [panel for panel in (main, _PARTS, _LR) if any(line.column in drawable for line in panel.lines)]
+    if "train/iwae" in drawable or "valid/iwae" in drawable:
+        main = _IWAE
+    else:
+        main = _ELBO if any(line.column in drawable for line in _ELBO.lines) else _LOSS
+    # Without a rate the distortion is the loss: one panel says it.
+    parts = () if main is _LOSS and "train/rate" not in drawable else (_PARTS,)
+    panels = [panel for panel in (main, *parts, _LR) if any(line.column in drawable for line in panel.lines)]
     if not panels:
         wanted = ", ".join(line.column for line in (*_ELBO.lines, *_PARTS.lines, *_LR.lines))
         raise ValueError(f"history should have at least one of {wanted} with a finite value, but has {sorted(history)}")
@@ -82,7 +99,7 @@ def curves(history: Mapping[str, Sequence[float]], *, title: str = "") -> Figure
     for position, panel in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), position + 1)
         _draw_panel(axes, panel, epoch, drawable)
-    return figure
+    return plain(figure)
 
 
 def _draw_panel(axes: Axes, panel: _Panel, epoch: Floats, columns: Mapping[str, Floats]) -> None:
@@ -107,8 +124,8 @@ def _draw_panel(axes: Axes, panel: _Panel, epoch: Floats, columns: Mapping[str, 
             linewidth=1.8,
             label=line.label,
         )
-        if line.column.startswith("valid/"):
-            _mark_best(axes, epoch[kept], values[kept], highest=line.column.endswith("elbo"))
+        if line.best:
+            _mark_best(axes, epoch[kept], values[kept], highest=line.best == "highest")
     if panel.unit == _NATS:
         axes.legend(fontsize=8.5, frameon=False)
     if panel is _LR:
@@ -125,7 +142,7 @@ def _mark_best(axes: Axes, epoch: Floats, values: Floats, *, highest: bool) -> N
         color=MUTED,
         linestyle=":",
         linewidth=1.2,
-        label=f"best: {values[best]:.2f} at epoch {epoch[best]:.0f}".replace("-", "\u2212"),
+        label=f"best: {values[best]:.2f} at epoch {epoch[best]:.0f}".replace("-", "−"),
     )
 
 
@@ -152,10 +169,10 @@ def schedule(
     for index, (label, function) in enumerate(named.items()):
         values = as_array("schedule", [function(int(step)) for step in at], dimensions=1)
         style = ("-", "--", "-.", ":")[index % 4]
-        axes.plot(at, values, style, color=COLOURS[index % len(COLOURS)], linewidth=2, label=label)
+        axes.plot(at, values, style, color=COLOURS[index % len(COLOURS)], linewidth=2, label=legend_label(label))
     integer_axis(axes)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.margins(x=0.02, y=0.08)
     if any(named):
         axes.legend(fontsize=8.5, frameon=False)
-    return figure
+    return plain(figure)

@@ -1,0 +1,178 @@
+"""The words and numbers of a report: what was trained, how good it is, and what the reader should beware of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jensen.metrics import Evaluation
+from jensen.report.material import HeldOut, Material
+
+__all__ = ["Row", "headline", "notes", "summary"]
+
+
+COLLAPSED = 0.1  # nats
+
+
+class Row(NamedTuple):
+    """One line of the headline table."""
+
+    name: str
+    value: str
+    unit: str
+    meaning: str
+
+
+def summary(material: Material) -> str:
+    """One or two sentences: model, data, training."""
+    config, history = material.run.config, material.history
+    kind = "variational auto-encoder" if config.model.kind == "vae" else "plain auto-encoder"
+    kind = kind if material.predicts is None else "encoder-decoder"
+    start = "An" if kind.startswith("e") else "A"
+    aim = "" if material.predicts is None else f" that predicts the property “{material.predicts}”"
+    aim = f" that removes {config.data.corruption} noise" if config.data.corruption != "none" else aim
+    shape = " × ".join(str(size) for size in material.run.facts.shape)
+    what = f"images of shape {shape}" if material.image else f"rows of {shape} columns"
+    text = (
+        f"{start} {kind}{aim}, with {material.model.latent} latent dimensions, on {config.data.name} "
+        f"({what}); the likelihood p(x | z) is {config.model.likelihood}."
+    )
+    if history:
+        speed = f"{history['images_per_second'][-1]:,.0f}" if "images_per_second" in history else ""
+        seconds = f" in {_duration(history['seconds'][-1])}" if "seconds" in history else ""
+        text += f" Trained for {history['epoch'][-1]:.0f} epochs{seconds}"
+        text += f", {speed} examples a second." if speed else "."
+    return text
+
+
+def headline(evaluation: Evaluation, material: Material) -> list[Row]:
+    """Rows of the headline table, each explained to a newcomer; what has no meaning for the model is left out."""
+    binarised = material.run.config.data.transform.startswith("binarise")
+    rows = _bounds(evaluation, "binarised value" if binarised else "value") if evaluation.elbo is not None else []
+    if material.predicts is not None and material.held_out is not None:
+        rows.extend(_accuracy(material.held_out, material.predicts))
+    if evaluation.rate is not None:
+        meaning = "What the code says about the example: the KL divergence of the encoder's answer from the prior."
+        rows.append(Row("Rate", f"{evaluation.rate:.2f}", "nats", meaning))
+    rows.append(Row("Distortion", f"{evaluation.distortion:.2f}", "nats", _distortion(evaluation, material)))
+    if evaluation.active_units is not None:
+        meaning = "Latent dimensions that the encoder uses: their value differs from example to example."
+        rows.append(Row("Active units", f"{evaluation.active_units} of {evaluation.latent}", "", meaning))
+    meaning = "Mean squared difference between each value and its reconstruction; 0 is perfect."
+    if binarised:
+        meaning += (
+            " The values are binarised at random, which no reconstruction can foresee: some error always remains."
+        )
+    if material.predicts is not None:
+        meaning = "Mean squared difference between prediction and truth; 0 is perfect."
+    name = "Reconstruction error" if material.predicts is None else "Prediction error"
+    rows.append(Row(name, f"{evaluation.reconstruction_error:.4f}", "per value", meaning))
+    if evaluation.psnr is not None:
+        meaning = "The same on a scale of decibels; ten more is a tenth of the error."
+        rows.append(Row("PSNR", f"{evaluation.psnr:.1f}", "dB", meaning))
+    return rows
+
+
+def notes(material: Material, evaluation: Evaluation | None) -> list[str]:
+    """Warnings in words."""
+    found = [] if evaluation is None else list(evaluation.warnings)
+    if material.missing:
+        found.append(
+            f"The data of this run could not be found, so pictures that need them are missing: {material.missing}"
+        )
+    if evaluation is None and material.held_out is not None and material.held_out.kl is not None:
+        rate = material.held_out.kl.sum().item()
+        if rate < COLLAPSED:
+            found.append(
+                f"The code says next to nothing about the data ({rate:.2f} nats): the posterior has collapsed to the "
+                "prior, and the decoder ignores z. Train longer, or try KL warm-up or a weaker decoder."
+            )
+    history, epochs = material.history, material.run.config.train.epochs
+    if not history:
+        return [*found, "No epoch has ended yet: the model is what the first checkpoint holds."]
+    done = int(history["epoch"][-1])
+    if not material.run.finished:
+        found.append(f"Training was stopped in epoch {done + 1} of {epochs}; it can go on (see below).")
+    best = _best_epoch(material)
+    if best is not None and best == done and done > 1 and material.run.finished:
+        found.append("The last epoch was the best on validation data: training longer would probably help.")
+    return found
+
+
+def _bounds(evaluation: Evaluation, value: str) -> list[Row]:
+    rows = [
+        Row(
+            "ELBO",
+            _with_error(evaluation.elbo, evaluation.elbo_error),
+            "nats",
+            "What training raises: a lower bound on the log-probability that the model gives to data it has not seen. "
+            "Higher is better.",
+        )
+    ]
+    if evaluation.log_likelihood is not None:
+        rows.append(
+            Row(
+                "Importance-weighted log-likelihood",
+                _with_error(evaluation.log_likelihood, evaluation.log_likelihood_error),
+                "nats",
+                f"A tighter bound on the same log-probability, from {evaluation.samples:,} draws of z an example: "
+                "the number to compare models by. Higher is better.",
+            )
+        )
+    if evaluation.bits_per_dim is not None:
+        rows.append(
+            Row(
+                "Bits per dimension",
+                f"{evaluation.bits_per_dim:.3f}",
+                "bits",
+                f"The same as a code length: what an ideal compressor built on the model needs for each {value}. "
+                "Lower is better.",
+            )
+        )
+    return rows
+
+
+def _distortion(evaluation: Evaluation, material: Material) -> str:
+    if material.predicts is not None:
+        return f"How unexpected the true value of “{material.predicts}” is to the model; 0 is perfect."
+    if evaluation.elbo is None:
+        return (
+            "How unexpected the example is to the decoder that has its code. It leaves out what the code itself costs, "
+            "so it is no probability of the data and cannot be compared with an ELBO."
+        )
+    return "What the code leaves unsaid: how unexpected the example is once z is known. ELBO = −(rate + distortion)."
+
+
+def _accuracy(held_out: HeldOut, name: str) -> list[Row]:
+    """Share of right answers, where the question is one of yes or no."""
+    truth = held_out.target
+    if not bool(((truth == 0) | (truth == 1)).all()):
+        return []
+    right = ((held_out.decoded > 0.5) == (truth > 0.5)).double().mean().item()
+    share = truth.double().mean().item()
+    meaning = (
+        f"Share of {len(truth):,} test examples whose “{name}” is told rightly; always giving the "
+        f"more frequent answer scores {max(share, 1 - share):.1%}."
+    )
+    return [Row("Accuracy", f"{right:.1%}", "", meaning)]
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    if value is None:
+        return "–"
+    text = f"{value:.2f}" if error is None else f"{value:.2f} ± {error:.2f}"
+    return text.replace("-", "−")
+
+
+def _best_epoch(material: Material) -> int | None:
+    """The epoch whose weights were kept: the best validation score."""
+    for column, sign in (("valid/iwae", 1), ("valid/elbo", 1), ("valid/loss", -1)):
+        if column in material.history:
+            scores = [sign * value for value in material.history[column]]
+            return int(material.history["epoch"][scores.index(max(scores))])
+    return None
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,138 @@
+"""What a report is made from: the model, its history, and held-out data with their codes and reconstructions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from jensen.autoencoders import VAE, EncoderDecoder
+from jensen.bound import Level
+from jensen.data import Data
+from jensen.errors import DataError
+from jensen.training import Run
+
+__all__ = ["SHOWN", "HeldOut", "Material", "gather"]
+
+MOST_EXAMPLES = 2_000
+SHOWN = 20  # reconstructions of images
+VALUES_AT_ONCE = 2**22  # of x in a batch: 16 MB
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Up to 2,000 examples of the test split, without the noise of training other than corruption."""
+
+    x: Tensor
+    """what the model saw, (N, *shape)"""
+    clean: Tensor
+    """the same without corruption, (N, *shape)"""
+    target: Tensor
+    """what it should have decoded, (N, *target_shape)"""
+    labels: Tensor | None
+    class_names: tuple[str, ...]
+    codes: Tensor
+    """(N, latent)"""
+    decoded: Tensor
+    """reconstructions of all, (N, *target_shape), or of the first 20 where images are decoded"""
+    kl: Tensor | None
+    """KL of each latent dimension, mean over the examples, in nats, (latent,); None without a posterior"""
+    total: int
+    """examples in the split"""
+
+
+@dataclass(frozen=True)
+class Material:
+    """A run, opened."""
+
+    run: Run
+    model: EncoderDecoder
+    history: Mapping[str, Sequence[float]]
+    held_out: HeldOut | None
+    """None where the data could not be had"""
+    missing: str
+    """why not"""
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model has a prior to draw from, and draws data rather than a property of them."""
+        return isinstance(self.model, VAE) and self.predicts is None
+
+    @property
+    def predicts(self) -> str | None:
+        """The property that is predicted instead of the datum."""
+        return self.run.config.data.target
+
+    @property
+    def image(self) -> bool:
+        """Whether data are images rather than rows of a table."""
+        return len(self.run.facts.shape) == 3
+
+
+def gather(run: Run) -> Material:
+    """Open a run for a report. Noise (corruption) comes from torch's global generator.
+
+    Raises:
+        CheckpointError: the run has no checkpoint, or it is damaged.
+    """
+    model = run.model()
+    try:
+        held_out, missing = _held_out(model, _quiet_data(run)), ""
+    except DataError as error:
+        held_out, missing = None, str(error)
+    return Material(run, model, run.history(), held_out, missing)
+
+
+def _quiet_data(run: Run) -> Data:
+    """The run's data in its splits, without random binarisation or dequantisation."""
+    config = run.config.data.model_copy(update={"transform": "none"})
+    return replace(run, config=run.config.model_copy(update={"data": config})).data()
+
+
+def _held_out(model: EncoderDecoder, data: Data) -> HeldOut:
+    split = data.test
+    pure = replace(split, corruption="none", target=None)
+    count = min(len(split), MOST_EXAMPLES)
+    # Decoding is what takes time: of images only those that are shown.
+    decoded = SHOWN if len(model.target_shape) == 3 else count
+    size = max(1, min(500, VALUES_AT_ONCE // math.prod(split.shape)))
+    columns: dict[str, list[Tensor]] = {name: [] for name in ("x", "clean", "target", "codes", "decoded", "kl")}
+    for start in range(0, count, size):
+        places = torch.arange(start, min(start + size, count))
+        batch = split.batch(places)
+        codes, kl = _encode(model, batch.x)
+        made: dict[str, Tensor | None] = {
+            "x": batch.x,
+            "clean": pure.batch(places).x,
+            "target": batch.target,
+            "codes": codes,
+            "kl": kl,
+        }
+        if start < decoded:
+            made["decoded"] = model.decode(codes[: decoded - start])
+        for name, values in made.items():
+            if values is not None:
+                columns[name].append(values)
+    joined = {name: torch.cat(values) for name, values in columns.items() if values}
+    return HeldOut(
+        x=joined["x"],
+        clean=joined["clean"],
+        target=joined["target"],
+        labels=None if split.labels is None else split.labels[:count],
+        class_names=tuple(split.class_names),
+        codes=joined["codes"],
+        decoded=joined["decoded"],
+        kl=joined["kl"].double().mean(0) if "kl" in joined else None,
+        total=len(split),
+    )
+
+
+def _encode(model: EncoderDecoder, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Codes (batch, latent), and their KL from the prior (batch, latent) where there is one."""
+    if not isinstance(model, VAE):
+        return model.encode(x), None
+    posterior = model.posterior(x)
+    return posterior.mean, Level(posterior.mean, posterior, model.prior()).kl()

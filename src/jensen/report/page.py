@@ -1,0 +1,130 @@
+"""report.html: one self-contained file from a run directory."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jinja2 import Environment, StrictUndefined
+
+from jensen.files import write_atomically, write_text
+from jensen.metrics import Evaluation
+from jensen.plots import png
+from jensen.report.headline import headline, notes, summary
+from jensen.report.material import Material, gather
+from jensen.report.pictures import Picture, pictures
+from jensen.training import Run
+
+__all__ = ["write_report"]
+
+_DPI = 110
+_SHARPNESS = 1.5  # image pixels a CSS pixel, for screens with more than one of their own
+
+
+class _Embedded(NamedTuple):
+    """A picture as the template wants it."""
+
+    name: str
+    title: str
+    text: str
+    alt: str
+    source: str
+    """data: URL of the PNG; empty where there is only text"""
+    width: int
+    """on the page, in CSS pixels"""
+
+
+def write_report(run: Run, evaluation: Evaluation | None = None, *, seed: int = 0) -> Path:
+    """Write RUN/report.html, and its pictures to RUN/figures/report/; returns the page's path.
+
+    One self-contained file: it loads nothing, so it can be sent and read offline. The page appears whole or not at
+    all. The same run, evaluation and seed give the same page. Where the data cannot be found, the pictures that need
+    them are left out and the page says so.
+
+    Args:
+        run: a run that has a checkpoint.
+        evaluation: what `jensen.metrics.evaluate` found on the test split; None: RUN/evaluation.json where there is
+            one, else the page says how to get it.
+        seed: of all noise in the pictures; torch's global generator is left as it was.
+
+    Raises:
+        CheckpointError: the run has no checkpoint, or it is damaged.
+    """
+    split = "test"
+    if evaluation is None:
+        evaluation, split = _saved_evaluation(run)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        material = gather(run)
+        drawn = pictures(material, evaluation)
+    page = _render(material, evaluation, split, [_embed(material.run, picture) for picture in drawn])
+    path = run.path / "report.html"
+    write_text(path, page)
+    return path
+
+
+def _saved_evaluation(run: Run) -> tuple[Evaluation | None, str]:
+    """RUN/evaluation.json and the split that it is about; None where there is none or another version wrote it."""
+    try:
+        found = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
+        split = str(found.pop("split", "test"))
+        return Evaluation(**found), split
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None, "test"
+
+
+def _embed(run: Run, picture: Picture) -> _Embedded:
+    source, width = "", 0
+    if picture.figure is not None:
+        content = png(picture.figure, dpi=round(_DPI * _SHARPNESS))
+        width = round(int.from_bytes(content[16:20], "big") / _SHARPNESS)  # the IHDR chunk of a PNG comes first
+        folder = run.path / "figures" / "report"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / f"{picture.name}.png", lambda temporary: temporary.write_bytes(content))
+        source = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+    return _Embedded(picture.name, picture.title, picture.text, picture.alt, source, width)
+
+
+def _render(material: Material, evaluation: Evaluation | None, split: str, embedded: list[_Embedded]) -> str:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("jensen.report").joinpath("report.html").read_text(encoding="utf-8"))
+    return template.render(
+        name=material.run.path.resolve().name,
+        summary=summary(material),
+        evaluation=evaluation,
+        split=split,
+        rows=[] if evaluation is None else headline(evaluation, material),
+        notes=notes(material, evaluation),
+        evaluate=f"jensen evaluate {_quoted(material.run)}",
+        report=f"jensen report {_quoted(material.run)}",
+        pictures=embedded,
+        configuration=material.run.config.to_yaml(),
+        commands=_commands(material),
+    )
+
+
+def _quoted(run: Run) -> str:
+    return shlex.quote(str(run.path))
+
+
+def _commands(material: Material) -> list[tuple[str, str]]:
+    """What a reader may want to do next: (purpose, command)."""
+    run, path = material.run, _quoted(material.run)
+    if run.finished:
+        more = [("Train on", f"jensen train --resume {path} --epochs {2 * run.config.train.epochs}")]
+    else:
+        more = [("Go on where training stopped", f"jensen train --resume {path}")]
+    commands = [*more, ("Evaluate on unseen data", f"jensen evaluate {path}")]
+    if material.generates:
+        commands.append(("Draw new data from the prior", f"jensen sample {path} --number 64"))
+    if material.predicts is None:
+        commands.append(("Reconstruct test data", f"jensen reconstruct {path}"))
+        if len(run.facts.shape) == 3:
+            commands.append(("Walk from test example 0 to 1", f"jensen interpolate {path} 0 1"))
+        commands.append(("Compress data to codes", f"jensen encode {path}"))
+    return [*commands, ("Write this page anew", f"jensen report {path}")]
