@@ -98,7 +98,8 @@ def evaluate(
     """Evaluate a model on held-out data; the same seed gives the same numbers.
 
     The importance-weighted log-likelihood (Burda et al. 2016) uses `samples` draws a datum, in chunks whose memory does
-    not grow with `samples`. Where the data are binarised at random, each example is drawn once.
+    not grow with `samples`; the distortion is averaged over the same draws, and the KL is analytic where it can be.
+    Where the data are binarised at random, each example is drawn once.
 
     Args:
         model: any `EncoderDecoder`.
@@ -145,11 +146,11 @@ class _Part:
 
 def _evaluate_batch(model: EncoderDecoder, x: Tensor, target: Tensor, samples: int) -> _Part:
     output = model(x, target)
-    log_likelihood = output.expectation(output.log_likelihood())
     error = (model.reconstruct(x) - target).square().flatten(1).mean(1)
     if not output.probabilistic:
+        log_likelihood = output.expectation(output.log_likelihood())
         return _Part(log_likelihood, torch.zeros_like(log_likelihood), None, None, None, error)
-    weighted = importance_weighted_log_likelihood(model, x, target, samples)
+    weighted, log_likelihood = _by_importance_sampling(model, x, target, samples)
     kl = torch.cat([level.kl().mean(0).flatten(1) for level in output.levels], 1)
     means = torch.cat([_posterior_mean(level.posterior).mean(0).flatten(1) for level in output.levels], 1)
     return _Part(log_likelihood, output.expectation(output.rate()), weighted, kl, means, error)
@@ -175,20 +176,27 @@ def importance_weighted_log_likelihood(
     Raises:
         ValueError: a level of the model is deterministic.
     """
-    dims = math.prod(model.target_shape)
-    rows = max(1, min(CODES_AT_ONCE, VALUES_AT_ONCE // dims))
-    pieces = []
+    return _by_importance_sampling(model, x, x if target is None else target, samples)[0]
+
+
+def _by_importance_sampling(model: EncoderDecoder, x: Tensor, target: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """The importance-weighted log-likelihood and, from the same samples, E_q[log p(x | z)]: (batch,) each, float64."""
+    rows = max(1, min(CODES_AT_ONCE, VALUES_AT_ONCE // math.prod(model.target_shape)))
+    weighted, plain = [], []
     # Few data and many samples at a time: the encoder runs once for each datum and chunk.
-    for some, wanted in zip(
-        x.split(max(1, rows // 50)), (x if target is None else target).split(max(1, rows // 50)), strict=True
-    ):
+    size = max(1, rows // 50)
+    for some, wanted in zip(x.split(size), target.split(size), strict=True):
         chunk = max(1, rows // len(some))
         total = torch.full((len(some),), -torch.inf, dtype=torch.float64, device=x.device)
+        mean = torch.zeros_like(total)
         for start in range(0, samples, chunk):
             output: Output = model(some, wanted, samples=min(chunk, samples - start))
-            total = torch.logaddexp(total, torch.logsumexp(log_weights(output).double(), 0))
-        pieces.append(total - math.log(samples))
-    return torch.cat(pieces)
+            log_likelihood = output.log_likelihood()
+            total = torch.logaddexp(total, torch.logsumexp(log_weights(output, log_likelihood).double(), 0))
+            mean += log_likelihood.double().sum(0) / samples
+        weighted.append(total - math.log(samples))
+        plain.append(mean)
+    return torch.cat(weighted), torch.cat(plain)
 
 
 def active_units(means: Tensor) -> int:

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from jensen.errors import CheckpointError
-from jensen.files import write_text
+from jensen.files import UNFINISHED, clear_unfinished, write_text
 
 __all__ = ["Checkpoint", "load_checkpoint", "load_state", "load_weights", "save_checkpoint"]
 
@@ -45,10 +45,9 @@ class Checkpoint:
 def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint under `folder` and make it the latest; the one before is deleted only then."""
     folder.mkdir(parents=True, exist_ok=True)
-    for unfinished in folder.glob(".writing-*"):  # by a process that was killed
-        shutil.rmtree(unfinished, ignore_errors=True)
+    clear_unfinished(folder)
     target = folder / f"step-{step:08d}"
-    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
     try:
         temporary.chmod(folder.stat().st_mode)  # mkdtemp makes it private
         for name in ("weights", "average", "best"):

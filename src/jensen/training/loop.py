@@ -391,6 +391,7 @@ class Trainer:
                 self.average.n_averaged.fill_(checkpoint.state["averaged"])
             self.rate.load_state_dict(checkpoint.state["rate"])
             self.position = Position(**checkpoint.state["position"])
+            random, cuda = checkpoint.state["random"], checkpoint.state["random_cuda"]
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"the checkpoint does not fit this model: {' '.join(str(error).split())[:300]}"
@@ -399,9 +400,9 @@ class Trainer:
         if self.fabric.world_size > 1:  # each process needs noise of its own
             torch.manual_seed(_epoch_seed(self.seed + self.fabric.global_rank, self.position.step))
             return
-        torch.set_rng_state(checkpoint.state["random"])
-        if torch.cuda.is_available() and len(checkpoint.state["random_cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(checkpoint.state["random_cuda"])
+        torch.set_rng_state(random)
+        if torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(cuda)
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

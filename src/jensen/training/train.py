@@ -12,7 +12,7 @@ from jensen.autoencoders import EncoderDecoder, make_model, resolve
 from jensen.config import Config, TrainConfig
 from jensen.data import Data, load_data
 from jensen.errors import CheckpointError, ConfigError
-from jensen.files import write_text
+from jensen.files import clear_unfinished, write_text
 from jensen.objectives import Elbo, Objective, make_objective
 from jensen.training.checkpoint import load_checkpoint
 from jensen.training.loop import Position, Trainer, make_fabric
@@ -125,6 +125,7 @@ def resume(path: Path | str, *, epochs: int | None = None, quiet: bool = False) 
     trainer = _trainer(run, make_model(run.config.model, run.facts), data, fabric, quiet)
     trainer.load(checkpoint)
     if fabric.is_global_zero:
+        clear_unfinished(run.path)
         write_text(run.path / "config.yaml", run.config.to_yaml())
         _record(run)(trainer.position)
     trainer.run()
