@@ -1,0 +1,236 @@
+"""One battery for all likelihoods, against scipy, enumeration, quadrature and finite differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.special import expit
+from torch import Tensor
+
+from jensen.config import LIKELIHOODS
+from jensen.errors import ConfigError
+from jensen.likelihoods import (
+    Bernoulli,
+    DiscretisedLogistic,
+    Gaussian,
+    GaussianLearned,
+    GaussianPerPixel,
+    Likelihood,
+    LogisticOnLevels,
+    make_likelihood,
+    soft_clamp,
+)
+
+Array = np.ndarray[Any, Any]
+
+
+class Case(NamedTuple):
+    likelihood: Likelihood
+    log_prob: Callable[..., Array]
+
+
+def logistic_log_prob(x: Array, mean: Array, log_scale: Array, levels: int) -> Array:
+    """By cumulative distribution functions of scipy, from whichever tail is smaller."""
+    scale, half = np.exp(6 * np.tanh(log_scale / 6) - 2), 0.5 / (levels - 1)
+    upper = np.where(x > 1 - half, np.inf, x + half)
+    lower = np.where(x < half, -np.inf, x - half)
+    left = stats.logistic.cdf(upper, mean, scale) - stats.logistic.cdf(lower, mean, scale)
+    right = stats.logistic.sf(lower, mean, scale) - stats.logistic.sf(upper, mean, scale)
+    return np.asarray(np.log(np.where(x > mean, right, left)))
+
+
+CASES = {
+    "bernoulli": Case(Bernoulli(), lambda x, logit: stats.bernoulli.logpmf(x, expit(logit))),
+    "gaussian": Case(Gaussian(0.3), lambda x, mean: stats.norm.logpdf(x, mean, 0.3)),
+    "gaussian-learned": Case(GaussianLearned(0.7), lambda x, mean: stats.norm.logpdf(x, mean, 0.7)),
+    "gaussian-per-pixel": Case(
+        GaussianPerPixel(), lambda x, mean, log: stats.norm.logpdf(x, mean, np.exp(7 * np.tanh(log / 7)))
+    ),
+    "discretised-logistic": Case(DiscretisedLogistic(17), lambda x, mean, log: logistic_log_prob(x, mean, log, 17)),
+    "discretised-logistic 2": Case(DiscretisedLogistic(2), lambda x, mean, log: logistic_log_prob(x, mean, log, 2)),
+}
+NAMES = list(CASES)
+
+
+def parameters(likelihood: Likelihood, *shape: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    return [torch.randn(shape, dtype=dtype) for _ in range(likelihood.channels)]
+
+
+def values(likelihood: Likelihood, *shape: int) -> Tensor:
+    if likelihood.levels is None:
+        return torch.randn(shape, dtype=torch.float64)
+    return torch.randint(likelihood.levels, shape).double() / (likelihood.levels - 1)
+
+
+def test_every_name_of_the_configuration_is_here() -> None:
+    assert set(LIKELIHOODS) <= set(CASES)
+    for name in LIKELIHOODS:
+        assert type(make_likelihood(name, levels=17)) is type(CASES[name].likelihood)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_log_prob_is_that_of_scipy(name: str) -> None:
+    likelihood, expected = CASES[name]
+    x, p = values(likelihood, 1, 4, 3, 5, 5), parameters(likelihood, 2, 4, 3, 5, 5)
+    found = likelihood.double()(*p).log_prob(x)
+    assert found.shape == (2, 4, 3, 5, 5)
+    np.testing.assert_allclose(
+        found.detach().numpy(), expected(x.numpy(), *(q.numpy() for q in p)), rtol=1e-7, atol=1e-9
+    )
+    single = likelihood.float()(*(q.float() for q in p)).log_prob(x.float())
+    assert single.dtype == torch.float32
+    np.testing.assert_allclose(single.detach().numpy(), found.detach().numpy(), rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_against_finite_differences(name: str) -> None:
+    likelihood = CASES[name].likelihood.double()
+    x, p = values(likelihood, 2, 6), parameters(likelihood, 2, 6)
+    learned = list(likelihood.parameters())
+    p = [q.requires_grad_() for q in p]
+    assert torch.autograd.gradcheck(lambda *q: likelihood(*q[: len(p)]).log_prob(x), [*p, *learned])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_probabilities_add_up_to_one(name: str) -> None:
+    likelihood = CASES[name].likelihood.double()
+    p = parameters(likelihood, 7)
+    if likelihood.levels is None:
+        assert not likelihood.discrete
+        distribution = likelihood(*p)
+        centre, spread = distribution.mean, distribution.stddev.expand(7)
+        grid = torch.linspace(-12, 12, 4001, dtype=torch.float64)[:, None] * spread + centre
+        total = torch.trapezoid(distribution.log_prob(grid).exp(), grid, dim=0)
+    else:
+        assert likelihood.discrete
+        grid = torch.arange(likelihood.levels, dtype=torch.float64)[:, None] / (likelihood.levels - 1)
+        total = likelihood(*p).log_prob(grid).exp().sum(0)
+    torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_have_the_mean(name: str) -> None:
+    likelihood = CASES[name].likelihood.double()
+    distribution = likelihood(*parameters(likelihood, 4))
+    draws = distribution.sample(torch.Size([20_000]))
+    assert draws.shape == (20_000, 4)
+    assert not draws.requires_grad
+    error = draws.std(0) / math.sqrt(len(draws))
+    assert ((draws.mean(0) - distribution.mean).abs() <= 5 * error + 5 / len(draws)).all()  # 5 / n: of rare levels
+    if likelihood.levels is not None:
+        assert set((draws * (likelihood.levels - 1)).unique().tolist()) <= set(range(likelihood.levels))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_extreme_decoder_outputs_stay_finite(name: str) -> None:
+    likelihood = CASES[name].likelihood.float()
+    extremes = torch.tensor([-1e4, -50.0, 0.0, 50.0, 1e4])
+    grids = torch.meshgrid(*[extremes] * likelihood.channels, indexing="ij")
+    p = [grid.clone().requires_grad_() for grid in grids]
+    for x in (0.0, 1.0):
+        log_prob = likelihood(*p).log_prob(torch.tensor(x))
+        assert torch.isfinite(log_prob).all()
+        for gradient in torch.autograd.grad(log_prob.sum(), p):
+            assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_is_scored_in_single(name: str) -> None:
+    likelihood = CASES[name].likelihood.float()
+    p = parameters(likelihood, 3, dtype=torch.bfloat16)
+    x = values(likelihood, 3).float()
+    found = likelihood(*p).log_prob(x)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, likelihood(*(q.float() for q in p)).log_prob(x))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_number_of_parameters(name: str) -> None:
+    likelihood = CASES[name].likelihood
+    for wrong in (0, likelihood.channels + 1):
+        with pytest.raises(ValueError, match=f"takes {likelihood.channels} parameter.*{wrong} were given"):
+            likelihood(*[torch.zeros(2)] * wrong)
+
+
+def test_gaussian_of_sigma_one_has_the_half_and_the_sign() -> None:
+    x, y = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0.0, 2.5, 1.0])
+    by_hand = -1.5 * math.log(2 * math.pi) - 0.5 * (1.0 + 0.25 + 9.0)
+    assert Gaussian()(y).log_prob(x).sum().item() == pytest.approx(by_hand, rel=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.002, 0.1, 1.0, 3.0, 500.0])
+def test_learned_sigma_starts_where_asked_and_is_best_at_the_mean_squared_error(sigma: float) -> None:
+    assert GaussianLearned(sigma)(torch.zeros(2)).stddev[0].item() == pytest.approx(sigma, rel=1e-4)
+    x = sigma * torch.randn(1000, dtype=torch.float64)
+    likelihood = GaussianLearned(x.square().mean().sqrt().item()).double()
+    likelihood(torch.zeros_like(x)).log_prob(x).mean().backward()
+    assert likelihood.log_sigma.grad is not None
+    assert abs(likelihood.log_sigma.grad.item()) < 1e-5
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("kind", [Gaussian, GaussianLearned])
+def test_sigma_should_be_positive(kind: type[Likelihood], sigma: float) -> None:
+    with pytest.raises(ValueError, match="sigma should be positive"):
+        kind(sigma)  # type: ignore[call-arg]
+
+
+def test_learned_sigma_out_of_range() -> None:
+    with pytest.raises(ValueError, match="between"):
+        GaussianLearned(2000.0)
+
+
+@pytest.mark.parametrize("levels", [-1, 0, 1])
+def test_levels_should_be_two_at_least(levels: int) -> None:
+    with pytest.raises(ValueError, match="levels should be at least 2"):
+        DiscretisedLogistic(levels)
+
+
+def test_unknown_likelihood_and_real_numbers_for_a_discrete_one() -> None:
+    with pytest.raises(ConfigError, match=r"no likelihood 'poisson'.*bernoulli"):
+        make_likelihood("poisson")
+    with pytest.raises(ConfigError, match="grey levels"):
+        make_likelihood("discretised-logistic", levels=None)
+
+
+def test_soft_clamp_is_a_scaled_tanh() -> None:
+    x = torch.tensor([-100.0, -1.0, 0.0, 0.01, 100.0])
+    np.testing.assert_allclose(soft_clamp(x, 7.0).numpy(), 7 * np.tanh(x.numpy() / 7), rtol=1e-6)
+
+
+# Where the two sigmoids of a level agree in all their digits, and where the location lies outside [0, 1].
+MEANS = [-30.0, -0.01, 0.0, 0.3, 0.5 / 255, 1.0, 1.7, 30.0]
+LOG_SCALES = [-8.0, -5.0, -2.0, 0.0, 4.0]
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize("log_scale", LOG_SCALES)
+def test_logistic_in_single_precision_sums_to_one_with_an_exact_mean(levels: int, log_scale: float) -> None:
+    mean = torch.tensor(MEANS)
+    distribution = LogisticOnLevels(mean, torch.full_like(mean, log_scale), levels)
+    grid = torch.arange(levels)[:, None] / (levels - 1)
+    log_prob = distribution.log_prob(grid)
+    assert torch.isfinite(log_prob).all()
+    probabilities = log_prob.double().exp()
+    torch.testing.assert_close(probabilities.sum(0), torch.ones(len(MEANS), dtype=torch.float64), rtol=0, atol=5e-4)
+    enumerated = (probabilities * grid).sum(0)
+    torch.testing.assert_close(distribution.mean.double(), enumerated, rtol=0, atol=5e-4)
+
+
+@pytest.mark.parametrize(("mean", "log_scale"), [(0.4, -2.0), (0.9, -1.0), (-0.1, -3.0), (0.5, 1.0)])
+def test_logistic_sample_frequencies(mean: float, log_scale: float) -> None:
+    distribution = LogisticOnLevels(torch.tensor(mean), torch.tensor(log_scale), 9)
+    draws = (distribution.sample([40_000]) * 8).round().long()
+    counts = torch.bincount(draws, minlength=9).double().numpy()
+    expected = (distribution.log_prob(torch.arange(9) / 8).double().exp() * 40_000).numpy()
+    kept = expected > 5
+    expected = np.append(expected[kept], expected[~kept].sum() + 1e-9)
+    counts = np.append(counts[kept], counts[~kept].sum())
+    kept = expected > 1
+    assert stats.chisquare(counts[kept], expected[kept] * counts[kept].sum() / expected[kept].sum()).pvalue > 1e-3

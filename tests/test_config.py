@@ -1,0 +1,225 @@
+"""Configuration: schedules by hand, what is refused and how, and a round trip through YAML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jensen.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    NetConfig,
+    ObjectiveConfig,
+    Schedule,
+    TrainConfig,
+    read_yaml,
+)
+from jensen.errors import ConfigError
+
+
+def values(schedule: Schedule, *steps: int) -> list[float]:
+    return [schedule(step) for step in steps]
+
+
+def test_constant() -> None:
+    assert values(Schedule(), 0, 7, 10**9) == [1.0, 1.0, 1.0]
+    assert values(Schedule(end=0.25), -1, 0, 5) == [0.25, 0.25, 0.25]
+
+
+def test_linear() -> None:
+    schedule = Schedule(kind="linear", start=0.5, end=2.5, steps=8)
+    assert values(schedule, -3, 0, 1, 4, 8, 100) == [0.5, 0.5, 0.75, 1.5, 2.5, 2.5]
+
+
+def test_cosine() -> None:
+    schedule = Schedule(kind="cosine", start=1.0, end=0.0, steps=12)
+    expected = [1.0, (1 + math.cos(math.pi / 12)) / 2, (2 + math.sqrt(2)) / 4, 0.5, 0.25, 0.0, 0.0]
+    assert values(schedule, 0, 1, 3, 6, 8, 12, 99) == pytest.approx(expected)
+
+
+def test_cyclical() -> None:
+    """Four cycles of 10 steps, each rising over 5 and flat over 5; flat after the last (Fu et al. 2019)."""
+    schedule = Schedule(kind="cyclical", start=0.0, end=1.0, steps=40)
+    cycle = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert values(schedule, *range(44)) == pytest.approx([*cycle * 4, 1.0, 1.0, 1.0, 1.0])
+    saw = Schedule(kind="cyclical", start=1.0, end=3.0, steps=10, cycles=2, ramp=1.0)
+    assert values(saw, *range(11)) == pytest.approx([*[1.0, 1.4, 1.8, 2.2, 2.6] * 2, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"kind": "linear"}, "a linear schedule needs steps >= 1"),
+        ({"kind": "cyclical", "steps": 0}, "a cyclical schedule needs steps"),
+        ({"steps": 100}, "a constant schedule has only an end: choose kind linear"),
+        ({"start": 0.5}, "a constant schedule has only an end"),
+        ({"kind": "linear", "steps": 5, "cycles": 2}, "cycles and ramp are for kind cyclical, not linear"),
+        ({"kind": "linear", "steps": -1}, "steps: input should be greater than or equal to 0, got -1"),
+        ({"kind": "linear", "steps": 5, "ramp": 0.0}, "ramp"),
+        ({"kind": "cyclical", "steps": 5, "ramp": 1.5}, "ramp"),
+        ({"kind": "cyclical", "steps": 5, "cycles": 0}, "cycles"),
+        ({"end": math.nan}, "end: input should be a finite number"),
+        ({"kind": "stairs"}, "kind: input should be 'constant'"),
+    ],
+)
+def test_impossible_schedules(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Schedule(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Config(epoch=3), "unknown key epoch"),
+        (lambda: Config(train={"epoch": 3}), r"^unknown key train\.epoch$"),
+        (lambda: Config(model={"net": {"widht": 3}}), r"^unknown key model\.net\.widht$"),
+        (lambda: TrainConfig(lr=-1), "lr: input should be greater than 0, got -1"),
+        (lambda: TrainConfig(lr=math.inf), "lr"),
+        (lambda: TrainConfig(epochs=0), "epochs"),
+        (lambda: TrainConfig(epochs=1.5), "epochs: input should be a valid integer"),
+        (lambda: TrainConfig(epochs="many"), "epochs.*'many'"),
+        (lambda: TrainConfig(ema=1.0), "ema"),
+        (lambda: TrainConfig(ema=0.0), "ema"),
+        (lambda: TrainConfig(clip=0.0), "clip"),
+        (lambda: TrainConfig(precision="fp16"), "precision"),
+        (lambda: TrainConfig(weight_decay=-0.1), "weight_decay"),
+        (lambda: DataConfig(validation=1.0), "validation"),
+        (lambda: DataConfig(corruption_strength=0.0), "corruption_strength"),
+        (lambda: DataConfig(limit=0), "limit"),
+        (lambda: ModelConfig(latent=0), "latent"),
+        (lambda: ModelConfig(sigma=0.0), "sigma"),
+        (lambda: ModelConfig(likelihood="poisson"), "likelihood.*'poisson'"),
+        (lambda: Config(seed=-1), "seed"),
+        (lambda: Config(seed=2**70), "seed"),
+        (lambda: Config(data=None), "data"),
+    ],
+)
+def test_one_line_names_the_key(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"objective": {"kind": "iwae"}, "model": {"kind": "autoencoder"}}, "iwae needs a posterior"),
+        (
+            {"objective": {"kind": "iwae", "kl_weight": {"kind": "linear", "steps": 9}}},
+            "kl_weight has no meaning for iwae",
+        ),
+        ({"objective": {"kind": "iwae", "kl": "monte-carlo"}}, "kl has no meaning for iwae"),
+        ({"objective": {"samples": 5}, "model": {"kind": "autoencoder"}}, "no meaning for an autoencoder"),
+        ({"model": {"likelihood": "bernoulli", "sigma": 0.1}}, "sigma has no meaning for likelihood bernoulli"),
+        ({"data": {"target": "large", "corruption": "masking"}}, "target and corruption exclude each other"),
+        ({"data": {"transform": "binarise"}, "model": {"likelihood": "gaussian"}}, "binarise needs likelihood bern"),
+        ({"data": {"transform": "binarise-static"}, "model": {"likelihood": "discretised-logistic"}}, "bernoulli"),
+        ({"data": {"transform": "dequantise"}, "model": {"likelihood": "bernoulli"}}, "continuous likelihood"),
+        ({"data": {"transform": "dequantise"}, "model": {"likelihood": "discretised-logistic"}}, "continuous"),
+    ],
+)
+def test_impossible_combinations(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config(**sections)
+
+
+def test_sections_do_not_change() -> None:
+    config = Config()
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 3  # type: ignore[misc]
+
+
+def full() -> Config:
+    """Every key away from its default, where that is possible together."""
+    return Config(
+        seed=7,
+        data=DataConfig(
+            name="mnist",
+            directory=Path("there"),
+            transform="dequantise",
+            corruption="masking",
+            corruption_strength=0.2,
+            limit=99,
+            validation=0.2,
+        ),
+        model=ModelConfig(
+            latent=3,
+            likelihood="gaussian",
+            sigma=0.1,
+            net=NetConfig(kind="resnet", width=5, depth=2, activation="gelu", normalisation="group"),
+        ),
+        objective=ObjectiveConfig(
+            samples=4, kl="monte-carlo", kl_weight=Schedule(kind="cyclical", start=0.1, end=0.9, steps=30, cycles=3)
+        ),
+        train=TrainConfig(
+            epochs=3,
+            batch_size=7,
+            optimiser="adamax",
+            lr=1e-5,
+            weight_decay=0.1,
+            warmup=4,
+            decay="plateau",
+            clip=1.0,
+            ema=0.99,
+            patience=4,
+            plateau_patience=2,
+            precision="bf16",
+            channels_last=True,
+            compile=True,
+            accelerator="cpu",
+            devices=7,
+            nodes=2,
+            strategy="ddp",
+            tensorboard=True,
+        ),
+    )
+
+
+@pytest.mark.parametrize("config", [Config(), full(), Config(data=DataConfig(name="circles", target="large"))])
+def test_yaml_round_trip(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    assert Config.from_yaml(path) == config
+    keys = yaml.safe_load(config.to_yaml())
+    assert set(keys) == {"seed", "data", "model", "objective", "train"}
+    assert set(keys["train"]) == set(TrainConfig.model_fields)  # saved whole, defaults too
+
+
+def test_yaml_of_a_person(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("# comment\ntrain:\n  lr: 1e-3\n  epochs: 5\nmodel: {latent: 2, net: {kind: mlp}}\n")
+    config = Config.from_yaml(path)
+    assert (config.train.lr, config.train.epochs, config.model.latent) == (1e-3, 5, 2)
+    path.write_text("")
+    assert Config.from_yaml(path) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"- 1\n- 2\n", "holds a list"),
+        (b"train: {lr: 1", "cannot read"),
+        (b"\xff\xfe\x00", "cannot read"),
+        (b"1: 2\n", "keys should be words, but one is 1"),
+        (b"train: {on: 3}\n", "keys should be words, but one is True"),
+        (b"train: 3\n", "train: .*3"),
+        (b"!!python/object/apply:os.system ['true']\n", "cannot read"),
+    ],
+)
+def test_bad_yaml(text: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        Config.from_yaml(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_yaml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*none\.yaml"):
+        read_yaml(tmp_path / "none.yaml")
