@@ -147,3 +147,23 @@ def test_deterministic_levels() -> None:
         Level(z, None, normal(0.0, 1.0)).kl()
     with pytest.raises(ValueError, match="no prior"):
         Level(z, normal(0.0, 1.0), None).kl()
+
+
+def test_a_missing_value_may_be_nan() -> None:
+    target = torch.tensor([[[1.0, float("nan"), 0.5]]])
+    mask = torch.tensor([[[1.0, 0.0, 1.0]]])
+    mean = torch.zeros(1, 1, 3, requires_grad=True)
+    output = Output(target, Normal(mean, torch.ones(())), (), mask=mask)
+    log_likelihood = output.log_likelihood()
+    expected = Normal(0.0, 1.0).log_prob(torch.tensor([1.0, 0.5])).sum()
+    torch.testing.assert_close(log_likelihood, expected[None, None])
+    log_likelihood.sum().backward()
+    assert torch.isfinite(mean.grad).all()
+
+
+def test_shares_of_enumerated_samples_replace_one_over_k() -> None:
+    # Two enumerated values with q = (0.3, 0.7) and exact posterior q: every importance weight equals p(x).
+    joint = torch.tensor([[0.03], [0.07]]).log()
+    shares = torch.tensor([[0.3], [0.7]]).log()
+    bound = importance_weighted_bound(joint - shares, shares)
+    torch.testing.assert_close(bound, torch.tensor([0.1]).log())

@@ -93,8 +93,12 @@ class Output:
 
     def log_likelihood(self) -> Tensor:
         """log p(target | z) in nats, summed over the observed values, (samples, batch)."""
-        log_prob = self.likelihood.log_prob(self.target)
-        return _sum_dims(log_prob if self.mask is None else log_prob * self.mask)
+        if self.mask is None:
+            return _sum_dims(self.likelihood.log_prob(self.target))
+        observed = self.mask != 0
+        # What is missing may hold a NaN, which times 0 would still be one.
+        target = torch.where(observed, self.target, torch.zeros_like(self.target))
+        return _sum_dims(self.likelihood.log_prob(target) * observed)
 
     def rate(self, analytic: bool = True) -> Tensor:
         """KL(q || p) in nats, summed over levels and dimensions, (samples or 1, batch)."""
@@ -130,11 +134,17 @@ def log_weights(output: Output, log_likelihood: Tensor | None = None) -> Tensor:
     return total
 
 
-def importance_weighted_bound(weights: Tensor) -> Tensor:
+def importance_weighted_bound(weights: Tensor, shares: Tensor | None = None) -> Tensor:
     """log (1/k sum_k w_k), (batch,), from log weights (k, batch): the bound of Burda et al. 2016, eq. 8, in nats.
 
     The ELBO for k = 1; not decreasing in k on average, and log p(x) in the limit.
+
+    Args:
+        weights: log w, (k, batch).
+        shares: log of what each sample counts, (k, batch), in place of 1/k: `Output.log_weights`.
     """
+    if shares is not None:
+        return torch.logsumexp(weights + shares, 0)
     return torch.logsumexp(weights, 0) - math.log(weights.shape[0])
 
 

@@ -182,8 +182,12 @@ class TrainConfig(Section):
     )
     clip: Positive | None = Field(None, description="largest gradient norm")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of an exponential moving average of the weights")
-    patience: Count | None = Field(None, description="stop after this many epochs without a better validation ELBO")
-    plateau_patience: Count = Field(5, description="epochs without a better validation ELBO before decay plateau acts")
+    patience: Count | None = Field(
+        None, description="stop once this many epochs in a row have had no better validation ELBO"
+    )
+    plateau_patience: Count = Field(
+        5, description="decay plateau: epochs without a better validation ELBO that it bears before it halves the rate"
+    )
     precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast; sums stay in float32")
     channels_last: bool = Field(False, description="memory layout of images (often faster with conv nets)")
     compile: bool = Field(False, description="torch.compile the training step")

@@ -380,3 +380,8 @@ def test_a_line_an_epoch_where_there_is_no_terminal(digits: Data, capsys: pytest
     assert "valid/elbo" in lines[1]
     quick(small(), digits)
     assert capsys.readouterr().err == ""
+
+
+def test_train_refuses_a_discretised_likelihood_of_other_levels(digits: Data) -> None:
+    with pytest.raises(ConfigError, match=r"levels=data\.levels"):
+        train(VAE(digits.shape, 2, likelihood="discretised-logistic", levels=256), digits, epochs=1, quiet=True)

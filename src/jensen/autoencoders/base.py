@@ -149,10 +149,12 @@ class EncoderDecoder(nn.Module, ABC):
         mean: Tensor = distribution.mean
         return mean
 
+    @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """Decode the code of each datum, (batch, *target_shape)."""
         return self.decode(self.encode(x))
 
+    @torch.no_grad()
     def interpolate(
         self, start: Tensor, end: Tensor, steps: int = 9, path: Literal["linear", "spherical"] = "linear"
     ) -> Tensor:

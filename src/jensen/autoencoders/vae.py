@@ -76,6 +76,7 @@ class VAE(EncoderDecoder):
     def encode(self, x: Tensor) -> Tensor:
         return self.posterior(x).mean
 
+    @torch.no_grad()
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """New data: means of p(x | z) for `n` draws of z from the prior, (n, *target_shape).
 
@@ -93,6 +94,7 @@ class VAE(EncoderDecoder):
         z = temperature * torch.randn(n, self.latent, device=self.prior_mean.device, dtype=self.prior_mean.dtype)
         return self.decode(z)
 
+    @torch.no_grad()
     def neighbours(self, x: Tensor, n: int = 1) -> Tensor:
         """New data near each x: decoded z' = mu(x) + sigma(x) eps, (n, batch, *target_shape).
 
@@ -101,6 +103,4 @@ class VAE(EncoderDecoder):
         """
         if n < 1:
             raise ValueError(f"n should be at least 1, got {n}")
-        with torch.no_grad():
-            codes = self.posterior(x).rsample(torch.Size([n]))
-        return self.decode(codes)
+        return self.decode(self.posterior(x).rsample(torch.Size([n])))

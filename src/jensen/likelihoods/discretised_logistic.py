@@ -15,7 +15,7 @@ __all__ = ["DiscretisedLogistic", "LogisticOnLevels"]
 class LogisticOnLevels(Distribution):
     """A logistic variable rounded to the nearest of `levels` values evenly spaced over [0, 1]; the ends take the tails.
 
-    Kingma et al. 2016 (inverse autoregressive flow), eq. 14 of the appendix on natural images. With
+    Kingma et al. 2016, Improved variational inference with inverse autoregressive flow (their decoder). With
     a = (x + h - mu) / s, b = (x - h - mu) / s and h half the distance between levels,
 
         P(x) = sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(-2h / s)),

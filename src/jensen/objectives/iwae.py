@@ -27,7 +27,7 @@ class Iwae(Objective):
     def forward(self, output: Output, context: Context) -> Loss:
         """Raises ValueError for a model with a deterministic level, which has no importance weights."""
         log_likelihood = output.log_likelihood()
-        bound = importance_weighted_bound(log_weights(output, log_likelihood)).mean()
+        bound = importance_weighted_bound(log_weights(output, log_likelihood), output.log_weights).mean()
         value = -bound
         for penalty in output.penalties.values():
             value = value + penalty

@@ -11,6 +11,7 @@ checkpoints/
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -58,6 +59,9 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
                     temporary / f"{name}.safetensors",
                 )
         torch.save(checkpoint.state, temporary / "state.pt")
+        for file in temporary.iterdir():
+            with file.open("rb+") as handle:
+                os.fsync(handle.fileno())
         # The same step again (a resumed run that stopped at once): its name is taken by an equal checkpoint.
         serial = 1
         while target.exists():
@@ -116,7 +120,9 @@ def load_weights(folder: Path, which: str) -> dict[str, Tensor]:
 def _latest(folder: Path) -> Path:
     pointer = folder / "latest"
     if not pointer.exists():
-        raise CheckpointError(f"no checkpoint in {folder}: was the run ever started?")
+        raise CheckpointError(
+            f"no checkpoint in {folder}: the run was stopped before its first. Delete {folder.parent} and train again"
+        )
     path = folder / pointer.read_text(encoding="utf-8", errors="replace").strip()
     if not path.is_dir():
         raise CheckpointError(f"{pointer} names {path.name}, which is missing")

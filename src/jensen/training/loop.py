@@ -4,56 +4,33 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from types import FrameType
-from typing import Any, Self
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from jensen.autoencoders import EncoderDecoder
 from jensen.config import TrainConfig
 from jensen.data import Batch, Data
 from jensen.errors import CheckpointError, ConfigError, NonFiniteError
-from jensen.objectives import Context, Objective
+from jensen.objectives import Objective
 from jensen.training.checkpoint import Checkpoint, save_checkpoint
 from jensen.training.optim import LearningRate, make_optimiser
 from jensen.training.progress import TrainingProgress
+from jensen.training.step import TrainingStep
+from jensen.training.stop import StopRequest
 
-__all__ = ["Position", "StopRequest", "Trainer", "TrainingStep", "make_fabric"]
+__all__ = ["Position", "Trainer", "make_fabric"]
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
+STEPS_BETWEEN_STOPS = 10  # with several processes, which have to agree
 STEPS_BETWEEN_CHECKS = 100  # of finite totals, where each look would wait for the device
-
-
-class TrainingStep(nn.Module):
-    """Model and objective as one module: what autocast and several devices have to see as one forward pass."""
-
-    def __init__(self, model: EncoderDecoder, objective: Objective, dataset_size: int) -> None:
-        super().__init__()
-        self.model = model
-        self.objective = objective
-        self.dataset_size = dataset_size
-        self.gather: Callable[[Tensor], Tensor] | None = None
-        self.names: list[str] = []
-
-    def forward(self, x: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """The loss to minimise, and all that is to be logged of it as one vector whose entries `names` names."""
-        context = Context(step, self.dataset_size)
-        if self.gather is not None:
-            context = Context(step, self.dataset_size, gather=self.gather)
-        loss = self.objective(self.model(x, target, samples=self.objective.samples), context)
-        self.names = ["loss", "score", *loss.terms]
-        with torch.no_grad():
-            return loss.value, torch.stack([loss.value, loss.score, *loss.terms.values()])
 
 
 @dataclass
@@ -70,29 +47,6 @@ class Position:
     finished: bool = False
     rows: list[dict[str, float]] = field(default_factory=list)
     totals: dict[str, float] = field(default_factory=dict)  # sums over the steps of the epoch under way
-
-
-class StopRequest:
-    """Turns the first Ctrl-C (or SIGTERM) into a request that the loop sees between steps; the second interrupts."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
 
 
 def make_fabric(config: TrainConfig) -> Fabric:
@@ -300,6 +254,8 @@ class Trainer:
         """Close the epoch: its row of metrics, the best weights so far, the learning rate."""
         position = self.position
         assert self.totals is not None
+        if self.fabric.world_size > 1:
+            self.totals = self._gather(self.totals).mean(0)
         self._refuse_non_finite(self._sums())
         self._refuse_non_finite(valid, "validation")
         lr = self.rate(position.step - 1)
@@ -340,7 +296,12 @@ class Trainer:
             self.save()
 
     def _stop_if_asked(self) -> None:
-        if self.stop.requested:
+        asked = self.stop.requested
+        if self.fabric.world_size > 1:  # all stop after the same step, or one would wait for the others for ever
+            if self.position.step % STEPS_BETWEEN_STOPS and self.position.batch:
+                return
+            asked = self.fabric.strategy.reduce_boolean_decision(asked, all=False)
+        if asked:
             self.save()
             if self.folder is not None:
                 self.progress.say(f"stopped. To go on: jensen train --resume {self.folder.parent}")

@@ -46,10 +46,15 @@ def train(
         The history: a list a column (epoch, train/elbo, valid/elbo, ...), one entry an epoch.
 
     Raises:
-        ConfigError: a setting is unknown or impossible.
+        ConfigError: a setting is unknown or impossible, or a discretised likelihood has other levels than the data.
         NonFiniteError: the loss became NaN or infinite.
     """
     config = TrainConfig(**settings)
+    levels = model.likelihood.levels
+    if levels not in (None, 2) and levels != data.levels:
+        raise ConfigError(
+            f"the likelihood is over {levels} values but the data have {data.levels}: give the model levels=data.levels"
+        )
     trainer = Trainer(
         model,
         data,
@@ -103,7 +108,8 @@ def resume(path: Path | str, *, epochs: int | None = None, quiet: bool = False) 
 
     Args:
         path: the run directory.
-        epochs: train to this many epochs in all, instead of the number that the run was started with.
+        epochs: train to this many epochs in all, instead of the number that the run was started with. (With a cosine
+            decay of the learning rate this is another run than one started with that number: the decay ended earlier.)
 
     Raises:
         CheckpointError: no run or checkpoint there, or nothing left to do.
