@@ -70,6 +70,7 @@ class Trained:
     seconds: float
     batch_size: int
     lr: float
+    precision: str
 
 
 class Stages:
@@ -140,14 +141,16 @@ def train_within(name: str, settings: Settings, kind: str, seconds: float, stage
             run = resume(path)
     else:
         config = configuration(settings, kind)
+        start = time.perf_counter()
         each = seconds_an_epoch(config, settings.probe_images if kind == "vae" else settings.probe_images // 5)
-        epochs = max(1, int(SAFETY * seconds / each))
+        left = seconds - (time.perf_counter() - start)
+        epochs = max(1, int(SAFETY * left / each))
         say(f"{name}: {each:.1f} s an epoch, so {epochs} epochs in {seconds / 60:.1f} minutes")
         run = fit(configuration(settings, kind, epochs), path)
-    history, batch, lr = run.history(), run.config.train.batch_size, run.config.train.lr
+    history, how = run.history(), run.config.train
     scores = history["valid/iwae" if kind == "iwae" else "valid/elbo"]
     best = 1 + max(range(len(scores)), key=scores.__getitem__)
-    return run, Trained(len(scores), best, history["seconds"][-1], batch, lr)
+    return run, Trained(len(scores), best, history["seconds"][-1], how.batch_size, how.lr, how.precision)
 
 
 def paper_row(name: str, kind: str, paper: float, settings: Settings, x: Tensor, stages: Stages) -> Row:
@@ -159,7 +162,8 @@ def paper_row(name: str, kind: str, paper: float, settings: Settings, x: Tensor,
     note = (
         f"{difference(found.log_likelihood - paper)}; standard error {found.log_likelihood_error:.2f}; ELBO "
         f"{found.elbo:.2f} +- {found.elbo_error:.2f}; {how.epochs} epochs (best by validation: {how.best_epoch}) in "
-        f"{how.seconds / 60:.1f} minutes of steps; batch {how.batch_size}, Adam {how.lr:g} with cosine decay"
+        f"{how.seconds / 60:.1f} minutes of steps; batch {how.batch_size}, {how.precision}, Adam {how.lr:g}, cosine "
+        "decay"
     )
     # Both are negative: above 1 where ours lies nearer to 0, that is, is better.
     ratio = paper / found.log_likelihood

@@ -29,7 +29,7 @@ REPEATS = 7
 
 MLP = Case("MLP 784-400-20", (1, 28, 28), 20, NetConfig(kind="mlp", width=400, depth=1), 128, 468, mnist=True)
 CONV = Case("conv 64x64", (1, 64, 64), 10, NetConfig(kind="conv"), 128, 20, mnist=False)
-QUICK_STEPS = {MLP.name: 60, CONV.name: 3}
+QUICK_STEPS = {MLP.name: 40, CONV.name: 2}
 QUICK_REPEATS = 3
 
 

@@ -113,7 +113,9 @@ class DataConfig(Section):
         0.3, gt=0, le=1, description="gaussian: standard deviation; otherwise the share of values hit"
     )
     target: str | None = Field(None, description="predict this property of the datum instead of the datum itself")
-    limit: Count | None = Field(None, description="use at most this many training examples (the first of the split)")
+    limit: Count | None = Field(
+        None, description="use at most this many training and this many validation examples (the first of each)"
+    )
     validation: float = Field(0.1, gt=0, lt=1, description="share of the training data held out for validation")
 
 
@@ -196,6 +198,15 @@ class TrainConfig(Section):
     nodes: Count = Field(1, description="machines")
     strategy: str = Field("auto", description="Lightning Fabric strategy, e.g. ddp")
     tensorboard: bool = Field(False, description="also write TensorBoard events")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.decay == "plateau" and self.patience is not None and self.patience <= self.plateau_patience + 1:
+            raise ValueError(
+                f"patience {self.patience} stops the training before decay plateau, with plateau_patience "
+                f"{self.plateau_patience}, can act: give a larger patience"
+            )
+        return self
 
 
 class Config(Section):

@@ -29,6 +29,7 @@ def test_contents(run: Run) -> None:
         "data.yaml",
         "splits.npz",
         "metrics.csv",
+        ".training.lock",
         "checkpoints/latest",
         *(f"{step}/{name}" for name in ("weights.safetensors", "best.safetensors", "state.pt")),
     }

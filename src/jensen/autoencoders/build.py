@@ -15,7 +15,7 @@ __all__ = ["DataLike", "make_model", "resolve"]
 
 
 class DataLike(Protocol):
-    """What a model needs to know of the data: shapes, and how many values the target can take (None: real numbers)."""
+    """What a model needs to know of the data: shapes, how many values the target can take (None: real), transform."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...

@@ -109,6 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python flushes stdout once more at exit, which would complain: give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
+    except OSError as error:  # a directory that cannot be written, a full disk
+        print(f"jensen: error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -57,9 +57,11 @@ def evaluate_run(
     run: Run, *, samples: int, split: SplitName = "test", seed: int = 0, directory: Path | None = None
 ) -> Evaluation:
     """Evaluate a run's best weights and write evaluation.json in it."""
+    import torch
+
     from jensen.metrics import evaluate as measure
 
-    model, data = run.model(), run.data(directory)
+    model, data = run.model().to("cuda" if torch.cuda.is_available() else "cpu"), run.data(directory)
     part = {"train": data.train, "valid": data.valid, "test": data.test}[split]
     with progress("evaluating") as moved:
         evaluation = measure(model, part, samples=samples, seed=seed, progress=moved)

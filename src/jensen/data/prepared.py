@@ -109,7 +109,7 @@ def prepare(dataset: Dataset, config: DataConfig | None = None, *, splits: Mappi
     target = _target(dataset, config)
     positions = dataset.splits if splits is None else _restored(dataset, splits)
     if config.limit is not None:
-        positions = {**positions, "train": positions["train"][: config.limit]}
+        positions = {**positions, **{part: positions[part][: config.limit] for part in ("train", "valid")}}
     name: TransformName
     if config.transform == "auto":
         name = "none" if dataset.levels is None or target is not None else "binarise"

@@ -31,6 +31,8 @@ class Batch(NamedTuple):
     """class, (B,) int64"""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     """place in the split, (B,) int64"""
+    factors: Tensor | None = None
+    """index of each generating factor's value, (B, F) int64"""
 
 
 @runtime_checkable
@@ -78,6 +80,11 @@ class Split:
         return self.shape if self.target is None else tuple(self.target.shape[1:])
 
     @property
+    def _home(self) -> torch.device:
+        """Where the stored values are: positions stay there, so that picking a batch never waits for the device."""
+        return self.values.device if isinstance(self.values, Tensor) else CPU
+
+    @property
     def transform(self) -> TransformName:
         """Name of the transform."""
         return self.transform_function.name
@@ -109,7 +116,7 @@ class Split:
             )
         order = torch.arange(len(self)) if shuffle is None else torch.randperm(len(self), generator=shuffle)
         share = len(self) // world
-        places = order[rank : share * world : world].to(self.device)
+        places = order[rank : share * world : world].to(self._home)
         starts = range(start * batch_size, share, batch_size)
         return (self._batch(places[first : first + batch_size]) for first in starts)
 
@@ -117,22 +124,21 @@ class Split:
         """The examples at these places of the split, (B,) int64 in 0 .. len - 1. Raises `IndexError` outside."""
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
             raise IndexError(f"places {int(index.min())} .. {int(index.max())} in a split of {len(self)} examples")
-        return self._batch(index.to(self.device))
+        return self._batch(index.to(self._home))
 
     def _batch(self, places: Tensor) -> Batch:
         positions = self.indices.index_select(0, places)
         values = self.values
-        if isinstance(values, Tensor):
-            stored = values.index_select(0, positions.to(values.device))
-        else:
-            stored = values[positions]
+        stored = values.index_select(0, positions) if isinstance(values, Tensor) else values[positions]
+        places = places.to(self.device, non_blocking=True)
         clean = self.transform_function(stored.to(self.device))
         x = clean
         if self.corruption != "none":
             x = corrupt(clean, self.corruption, self.strength, image=len(self.shape) == 3)
         label = None if self.labels is None else self.labels.index_select(0, places)
         target = clean if self.target is None else self.target.index_select(0, places)
-        return Batch(x, target, label, places)
+        factors = None if self.factors is None else self.factors.index_select(0, places)
+        return Batch(x, target, label, places, factors)
 
     def to(self, device: torch.device | str, *, values: Source | None = None) -> Split:
         """The same split with batches on `device`; stored values move there too if they take at most half its room.
@@ -140,10 +146,11 @@ class Split:
         Otherwise each batch is copied when it is asked for. `values`: the stored values moved before, to be shared.
         """
         device = torch.device(device)
+        values = move(self.values, device) if values is None else values
         return replace(
             self,
-            values=move(self.values, device) if values is None else values,
-            indices=self.indices.to(device),
+            values=values,
+            indices=self.indices.to(values.device if isinstance(values, Tensor) else CPU),
             transform_function=self.transform_function.to(device),
             labels=None if self.labels is None else self.labels.to(device),
             factors=None if self.factors is None else self.factors.to(device),

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from jensen.errors import ConfigError
+
 __all__ = ["Likelihood", "at_least_float32", "soft_clamp"]
 
 
@@ -41,6 +43,29 @@ class Likelihood(nn.Module, ABC):
                 f"{type(self).__name__} takes {self.channels} parameter(s) a value, but {len(parameters)} were given"
             )
         return self.distribution(*map(at_least_float32, parameters))
+
+    def check_data(self, levels: int | None, transform: str) -> None:
+        """Refuse data that this likelihood gives no probability of.
+
+        Args:
+            levels: number of values that the data can take; None: real numbers.
+            transform: how stored values became those of the data, see `DataConfig.transform`.
+
+        Raises:
+            ConfigError: this likelihood is about other values. (Grey levels under a Bernoulli are let through: usual,
+                though no probability; the evaluation says so.)
+        """
+        if self.levels is None:
+            return
+        name = type(self).__name__
+        if levels is None or transform == "dequantise":
+            raise ConfigError(
+                f"{name} is a probability of {self.levels} values, but the data are real numbers: use a Gaussian"
+            )
+        if self.levels > 2 and self.levels != levels:
+            raise ConfigError(
+                f"{name} is over {self.levels} values but the data take {levels}: give the model levels=data.levels"
+            )
 
     def __call__(self, *parameters: Tensor) -> Distribution:
         distribution: Distribution = super().__call__(*parameters)

@@ -68,6 +68,7 @@ class Evaluation:
                 return "-"
             return f"{number:.3f}" if error is None else f"{number:.3f} ± {error:.3f}"
 
+        largest = sorted(self.kl_per_dimension, reverse=True)[:5]
         active = "-" if self.active_units is None else f"{self.active_units} of {self.latent}"
         rows = [
             ("ELBO", value(self.elbo, self.elbo_error), "nats, lower bound of log p(x); higher is better"),
@@ -81,6 +82,7 @@ class Evaluation:
             ("distortion", value(self.distortion), "nats, -E log p(x|z): what it leaves unsaid"),
             ("active units", active, f"dimensions whose mean varies over the data (variance > {ACTIVE_VARIANCE})"),
             ("reconstruction error", f"{self.reconstruction_error:.5f}", "mean squared error a value"),
+            ("KL per dimension", " ".join(f"{kl:.2f}" for kl in largest) or "-", f"nats, the {len(largest)} largest"),
             ("PSNR", value(self.psnr), "dB, of the reconstructions"),
         ]
         return [row for row in rows if row[1] != "-"]
@@ -221,7 +223,7 @@ def bits_per_dim(
             return None
         # p(x) of a grey level is the density on [0, 1] averaged over a bin of width 1 / levels.
         log_likelihood -= dims * math.log(data_levels)
-    elif likelihood_levels != data_levels:
+    elif likelihood_levels != data_levels or transform == "dequantise":
         return None
     return -log_likelihood / (dims * math.log(2.0))
 
@@ -284,8 +286,8 @@ def _warnings(
     if rate is not None and units is not None and (units == 0 or rate < 0.1):
         found.append(
             f"The posterior has collapsed: {units} of {latent} latent dimensions are active and the code carries "
-            f"{rate:.2f} nats, so the decoder ignores z. Try KL warm-up (kl_weight linear), a weaker decoder, or free "
-            "training for more epochs."
+            f"{rate:.2f} nats, so the decoder ignores z. Try KL warm-up (kl_weight linear), a weaker decoder, or "
+            "more epochs."
         )
     elif units is not None and latent >= 4 and units < latent / 4:
         found.append(

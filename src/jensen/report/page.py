@@ -126,5 +126,5 @@ def _commands(material: Material) -> list[tuple[str, str]]:
         commands.append(("Reconstruct test data", f"jensen reconstruct {path}"))
         if len(run.facts.shape) == 3:
             commands.append(("Walk from test example 0 to 1", f"jensen interpolate {path} 0 1"))
-        commands.append(("Compress data to codes", f"jensen encode {path}"))
+        commands.append(("Compress data to codes", f"jensen encode {path} --split test -o codes.npz"))
     return [*commands, ("Write this page anew", f"jensen report {path}")]

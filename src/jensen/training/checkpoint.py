@@ -84,7 +84,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: there is none, or it is damaged.
     """
     path = _latest(folder)
-    state = load_state(folder)
+    state = _state(path)
     optional = {name: _read(path, name) for name in ("average", "best") if (path / f"{name}.safetensors").exists()}
     return Checkpoint(_read(path, "weights"), state, **optional)
 
@@ -95,7 +95,11 @@ def load_state(folder: Path, mmap: bool = False) -> dict[str, Any]:
     Raises:
         CheckpointError: there is no checkpoint, or it is damaged.
     """
-    file = _latest(folder) / "state.pt"
+    return _state(_latest(folder), mmap)
+
+
+def _state(path: Path, mmap: bool = False) -> dict[str, Any]:
+    file = path / "state.pt"
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:

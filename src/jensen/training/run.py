@@ -14,7 +14,8 @@ from __future__ import annotations
 import csv
 import io
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -23,6 +24,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 import yaml
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from jensen.autoencoders import EncoderDecoder, make_model
@@ -133,6 +135,22 @@ class Run:
     def facts(self) -> DataFacts:
         """Shapes, grey levels and class names of its data."""
         return DataFacts.read(self.path / "data.yaml")
+
+    @contextmanager
+    def training_alone(self, alone: bool = True) -> Iterator[None]:
+        """Keep other processes from training this run meanwhile; `alone` False does nothing (a helper process).
+
+        Raises:
+            CheckpointError: another process is training it.
+        """
+        if not alone:
+            yield
+            return
+        try:
+            with FileLock(self.path / ".training.lock", timeout=0):
+                yield
+        except Timeout:
+            raise CheckpointError(f"{self.path} is being trained by another process; wait for it or stop it") from None
 
     def data(self, directory: Path | None = None) -> Data:
         """The data, with the splits that the run was trained on.

@@ -31,5 +31,4 @@ class TrainingStep(nn.Module):
             context = Context(step, self.dataset_size, gather=self.gather)
         loss = self.objective(self.model(x, target, samples=self.objective.samples), context)
         self.names = ["loss", "score", *loss.terms]
-        with torch.no_grad():
-            return loss.value, torch.stack([loss.value, loss.score, *loss.terms.values()])
+        return loss.value, torch.stack([loss.value.detach(), loss.score.detach(), *loss.terms.values()]).detach()

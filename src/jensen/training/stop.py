@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
@@ -11,10 +12,15 @@ __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """Turns the first Ctrl-C (or SIGTERM) into a request that the loop sees between steps; the second interrupts."""
+    """Turns the first Ctrl-C (or SIGTERM) into a request that the loop sees between steps; the second interrupts.
 
-    def __init__(self) -> None:
+    Args:
+        answer: tells the person that the request was heard.
+    """
+
+    def __init__(self, answer: Callable[[], None]) -> None:
         self.requested = False
+        self.answer = answer
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -31,3 +37,4 @@ class StopRequest:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        self.answer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from jensen.autoencoders import EncoderDecoder, make_model, resolve
 from jensen.config import Config, TrainConfig
-from jensen.data import Data, load_data
+from jensen.data import Data, load_data, prepare
 from jensen.errors import CheckpointError, ConfigError
 from jensen.files import clear_unfinished, write_text
 from jensen.objectives import Elbo, Objective, make_objective
@@ -30,7 +31,8 @@ def train(
     quiet: bool = False,
     **settings: Any,
 ) -> dict[str, list[float]]:
-    """Train a model in place; afterwards it holds the weights with the best validation score, in evaluation mode.
+    """Train a model in place; afterwards it holds the weights with the best validation score, in evaluation mode on the
+    CPU.
 
     For a run that is recorded and can be resumed, use `fit`.
 
@@ -46,15 +48,11 @@ def train(
         The history: a list a column (epoch, train/elbo, valid/elbo, ...), one entry an epoch.
 
     Raises:
-        ConfigError: a setting is unknown or impossible, or a discretised likelihood has other levels than the data.
+        ConfigError: a setting is unknown or impossible, or the likelihood is not about such data.
         NonFiniteError: the loss became NaN or infinite.
     """
     config = TrainConfig(**settings)
-    levels = model.likelihood.levels
-    if levels not in (None, 2) and levels != data.levels:
-        raise ConfigError(
-            f"the likelihood is over {levels} values but the data have {data.levels}: give the model levels=data.levels"
-        )
+    model.likelihood.check_data(data.levels, data.transform)
     trainer = Trainer(
         model,
         data,
@@ -90,16 +88,17 @@ def fit(config: Config, path: Path | str, *, quiet: bool = False) -> Run:
     fabric.barrier()
     data = load_data(config.data)
     config = resolve(config, data)
-    if config.data.transform != data.transform:
-        data = load_data(config.data)
+    data = prepare(data.dataset, config.data)
     torch.manual_seed(config.seed)
     model = make_model(config.model, data)
+    model.likelihood.check_data(data.levels, data.transform)
+    _need_tensorboard(config)
     if fabric.is_global_zero:
         Run.create(path, config, data)
     fabric.barrier()
     run = Run.open(path)
-    trainer = _trainer(run, model, data, fabric, quiet)
-    trainer.run()
+    with run.training_alone(fabric.is_global_zero):
+        _trainer(run, model, data, fabric, quiet).run()
     return run
 
 
@@ -115,6 +114,7 @@ def resume(path: Path | str, *, epochs: int | None = None, quiet: bool = False) 
         CheckpointError: no run or checkpoint there, or nothing left to do.
     """
     run = Run.open(path)
+    _need_tensorboard(run.config)
     checkpoint = load_checkpoint(run.checkpoints)
     done = int(checkpoint.state["position"]["epoch"])
     if epochs is not None and epochs != run.config.train.epochs:
@@ -128,13 +128,15 @@ def resume(path: Path | str, *, epochs: int | None = None, quiet: bool = False) 
         raise CheckpointError(f"{run.path} is finished ({done} epochs); to go on give a larger number of epochs")
     data = run.data()
     fabric = make_fabric(run.config.train)
-    trainer = _trainer(run, make_model(run.config.model, run.facts), data, fabric, quiet)
-    trainer.load(checkpoint)
-    if fabric.is_global_zero:
-        clear_unfinished(run.path)
-        write_text(run.path / "config.yaml", run.config.to_yaml())
-        _record(run)(trainer.position)
-    trainer.run()
+    with run.training_alone(fabric.is_global_zero):
+        trainer = _trainer(run, make_model(run.config.model, run.facts), data, fabric, quiet)
+        trainer.load(checkpoint)
+        if fabric.is_global_zero:
+            clear_unfinished(run.path)
+            (run.path / "evaluation.json").unlink(missing_ok=True)  # of the weights before
+            write_text(run.path / "config.yaml", run.config.to_yaml())
+            _record(run)(trainer.position)
+        trainer.run()
     return run
 
 
@@ -174,11 +176,14 @@ def _record(run: Run) -> Callable[[Position], None]:
     return write
 
 
+def _need_tensorboard(config: Config) -> None:
+    if config.train.tensorboard and find_spec("tensorboard") is None:
+        raise ConfigError("--tensorboard needs the package tensorboard: pip install 'jensen[tensorboard]'")
+
+
 def _tensorboard(path: Path) -> Callable[[Position], None]:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ConfigError("--tensorboard needs the package tensorboard: pip install 'jensen[tensorboard]'") from None
+    from torch.utils.tensorboard import SummaryWriter
+
     writer = SummaryWriter(str(path / "tensorboard"))
 
     def write(position: Position) -> None:
