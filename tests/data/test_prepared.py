@@ -101,9 +101,10 @@ def test_a_corrupted_table_is_not_clipped() -> None:
     assert abs(float((batch.x - batch.target).std()) - 0.1) < 0.03
 
 
-def test_limit_cuts_the_training_split_alone() -> None:
+def test_limit_cuts_training_and_validation_but_not_test() -> None:
     whole, cut = load_data("digits"), load_data("digits", limit=100)
     assert torch.equal(cut.splits["train"], whole.splits["train"][:100])
+    assert torch.equal(cut.splits["valid"], whole.splits["valid"][:100])
     assert torch.equal(cut.splits["test"], whole.splits["test"])
     assert len(load_data("digits", limit=10**6).train) == len(whole.train)
 

@@ -234,3 +234,30 @@ def test_logistic_sample_frequencies(mean: float, log_scale: float) -> None:
     counts = np.append(counts[kept], counts[~kept].sum())
     kept = expected > 1
     assert stats.chisquare(counts[kept], expected[kept] * counts[kept].sum() / expected[kept].sum()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "levels", "transform"),
+    [
+        (Bernoulli(), None, "none"),  # a table of real numbers
+        (DiscretisedLogistic(17), 256, "none"),  # grey levels of another scale
+        (DiscretisedLogistic(17), 17, "dequantise"),  # grey levels that are none any more
+    ],
+)
+def test_data_that_a_likelihood_is_not_about(likelihood: Likelihood, levels: int | None, transform: str) -> None:
+    with pytest.raises(ConfigError, match=type(likelihood).__name__):
+        likelihood.check_data(levels, transform)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "levels", "transform"),
+    [
+        (Bernoulli(), 2, "binarise"),
+        (Bernoulli(), 256, "none"),  # a cross-entropy: let through, the evaluation warns
+        (DiscretisedLogistic(17), 17, "none"),
+        (Gaussian(), None, "none"),
+        (Gaussian(), 17, "dequantise"),
+    ],
+)
+def test_data_that_a_likelihood_is_about(likelihood: Likelihood, levels: int | None, transform: str) -> None:
+    likelihood.check_data(levels, transform)

@@ -262,3 +262,8 @@ def test_wrong_arguments() -> None:
         evaluate(model, Rows(torch.randn(0, 1)))
     with pytest.raises(ValueError, match="deterministic"):
         importance_weighted_log_likelihood(AutoEncoder((4,), 2), torch.rand(3, 4), samples=2)
+
+
+def test_no_bits_for_a_discretised_likelihood_of_dequantised_data() -> None:
+    # Equal numbers of levels, but the values lie between them.
+    assert bits_per_dim(-1.0, 3, likelihood_levels=4, data_levels=4, transform="dequantise") is None

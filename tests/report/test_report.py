@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,15 +14,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from cyclopts import CycloptsError
 from PIL import Image
 from torch.distributions import Normal
 
 from jensen import report as package
 from jensen.autoencoders import VAE
+from jensen.cli.app import build_app
 from jensen.data import Data
 from jensen.errors import CheckpointError, DataError
 from jensen.metrics import Evaluation, evaluate
 from jensen.plots import png
+from jensen.report import page as page_module
 from jensen.report import write_report
 from jensen.report.headline import headline, notes
 from jensen.report.material import gather
@@ -308,3 +312,14 @@ def test_without_metrics_there_are_no_curves(copied: Run) -> None:
 
 def test_the_template_is_part_of_the_package() -> None:
     assert (Path(package.__file__).parent / "report.html").is_file()
+
+
+def test_the_commands_that_it_suggests_are_commands(vae: Run) -> None:
+    suggested = [command for _, command in page_module._commands(gather(vae))]
+    assert len(suggested) >= 5
+    for command in suggested:
+        program, name, *rest = shlex.split(command)
+        assert program == "jensen"
+        build_app(name).parse_args([name, *rest], exit_on_error=False, print_error=False)
+    with pytest.raises(CycloptsError):  # the check can fail
+        build_app("encode").parse_args(["encode", str(vae.path)], exit_on_error=False, print_error=False)

@@ -199,3 +199,15 @@ def test_list_of_runs(run: Run) -> None:
 def test_finished_only_with_a_checkpoint_that_says_so(run: Run) -> None:
     (run.checkpoints / "latest").unlink()
     assert not run.finished
+
+
+def test_one_trainer_at_a_time(run: Run) -> None:
+    with run.training_alone(), pytest.raises(CheckpointError, match="being trained by another process"):
+        resume(run.path, epochs=run.config.train.epochs + 1, quiet=True)
+    resume(run.path, epochs=run.config.train.epochs + 1, quiet=True)  # the lock is free again
+
+
+def test_an_evaluation_does_not_outlive_its_weights(run: Run) -> None:
+    (run.path / "evaluation.json").write_text("{}", encoding="utf-8")
+    resume(run.path, epochs=run.config.train.epochs + 1, quiet=True)
+    assert not (run.path / "evaluation.json").exists()
