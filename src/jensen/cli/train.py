@@ -99,8 +99,9 @@ def _tell(run: Run, reported: bool) -> None:
     top = best(run.history())
     if top is not None:
         rows.append(("validation", f"{top.name} {top.value:.2f} nats after epoch {top.epoch}"))
-    use = "sample" if run.config.model.kind == "vae" else "reconstruct"
-    after = [f"jensen evaluate {run.path}", f"jensen {use} {run.path}"]
+    after = [f"jensen evaluate {run.path}"]
+    if run.config.data.target is None:
+        after.append(f"jensen {'sample' if run.config.model.kind == 'vae' else 'reconstruct'} {run.path}")
     if reported:
         rows.append(("report", str(run.path / "report.html")))
     else:
