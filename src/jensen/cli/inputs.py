@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +61,7 @@ class Scale:
 
 def clean_data(run: Run, directory: Path | None = None, **changes: Any) -> Data:
     """The run's data in its splits, without the noise of training: grey values, no corruption unless in `changes`."""
-    quiet = run.config.data.model_copy(update={"transform": "none", "corruption": "none", **changes})
-    return replace(run, config=run.config.model_copy(update={"data": quiet})).data(directory)
+    return run.data(directory, **{"transform": "none", "corruption": "none", **changes})
 
 
 def examples(run: Run, split: str, places: Sequence[int] | None, directory: Path | None = None) -> Inputs:

@@ -80,16 +80,10 @@ def gather(run: Run) -> Material:
     """
     model = run.model()
     try:
-        held_out, missing = _held_out(model, _quiet_data(run)), ""
+        held_out, missing = _held_out(model, run.data(transform="none")), ""
     except DataError as error:
         held_out, missing = None, str(error)
     return Material(run, model, run.history(), held_out, missing)
-
-
-def _quiet_data(run: Run) -> Data:
-    """The run's data in its splits, without random binarisation or dequantisation."""
-    config = run.config.data.model_copy(update={"transform": "none"})
-    return replace(run, config=run.config.model_copy(update={"data": config})).data()
 
 
 def _held_out(model: EncoderDecoder, data: Data) -> HeldOut:

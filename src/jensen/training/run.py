@@ -152,19 +152,19 @@ class Run:
         except Timeout:
             raise CheckpointError(f"{self.path} is being trained by another process; wait for it or stop it") from None
 
-    def data(self, directory: Path | None = None) -> Data:
+    def data(self, directory: Path | None = None, **changes: Any) -> Data:
         """The data, with the splits that the run was trained on.
 
         Args:
             directory: where to look for data files, if not where the configuration says.
+            **changes: fields of `DataConfig` to see them in another way, e.g. transform="none" for grey levels.
 
         Raises:
             DataError: the data cannot be found or are not those of the run.
         """
-        config = self.config.data
         if directory is not None:
-            config = config.model_copy(update={"directory": directory})
-        return load_data(config, splits=self._splits())
+            changes["directory"] = directory
+        return load_data(self.config.data.model_copy(update=changes), splits=self._splits())
 
     def model(self, which: Literal["best", "last"] = "best") -> EncoderDecoder:
         """The trained model on the CPU, in evaluation mode; needs no data.
