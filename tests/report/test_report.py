@@ -245,8 +245,8 @@ def test_names_are_text_not_html(copied: Run, evaluation: Evaluation, monkeypatc
     copied.path.rename(moved)
     original = Run.data
 
-    def data(self: Run, directory: Path | None = None) -> Data:
-        found = original(self, directory)
+    def data(self: Run, directory: Path | None = None, **changes: str) -> Data:
+        found = original(self, directory, **changes)
         return replace(found, test=replace(found.test, class_names=(evil,) * 10))
 
     monkeypatch.setattr(Run, "data", data)
@@ -273,7 +273,7 @@ def test_a_failure_leaves_the_old_page(copied: Run, evaluation: Evaluation, monk
 
 
 def test_without_its_data_the_page_says_what_is_missing(copied: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def data(self: Run, directory: Path | None = None) -> Data:
+    def data(self: Run, directory: Path | None = None, **changes: str) -> Data:
         raise DataError("digits.npz is not there")
 
     monkeypatch.setattr(Run, "data", data)
