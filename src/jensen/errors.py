@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "JensenError", "NonFiniteError"]
+__all__ = ["CheckpointError", "ConfigError", "DataError", "JensenError", "NonFiniteError", "NotConjugateError"]
 
 
 class JensenError(Exception):
@@ -22,4 +22,8 @@ class CheckpointError(JensenError):
 
 
 class NonFiniteError(JensenError, ArithmeticError):
-    """A loss or weight became NaN or infinite; training stopped and the last good checkpoint is kept."""
+    """A loss, weight or bound became NaN or infinite; what was good before (the last checkpoint) is kept."""
+
+
+class NotConjugateError(JensenError, ValueError):
+    """A term of a conjugate model is not linear in some latent's mean parameters, so that its update would be wrong."""

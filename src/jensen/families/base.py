@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
@@ -12,13 +12,14 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution, biject_to
 from torch.distributions.constraints import Constraint
 
-from jensen.families.checks import as_tensors, check_standard, first_violation
+from jensen.families.checks import as_tensors, check_shapes, check_symmetric, first_violation
 
 __all__ = ["ExponentialFamily"]
 
 N = TypeVar("N", bound=tuple[Any, ...])
 M = TypeVar("M", bound=tuple[Any, ...])
 S = TypeVar("S", bound=tuple[Any, ...])
+R = TypeVar("R")
 
 _NEWTON_STEPS = 100
 
@@ -28,8 +29,8 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
 
     `eta` are the natural parameters, `T` the sufficient statistics, `A` the log-partition, and the mean parameters are
     `E_q[T(z)] = grad A(eta)`. Statistics are chosen so that the base measure h is constant (Poisson alone has
-    h = 1/z!): then the gradient of an expected log joint in the mean parameters is the natural parameter of the optimal q
-    (Hoffman et al. 2013, eq. 14). Parameters are named tuples of tensors of shape (*batch_shape, *event), natural and
+    h = 1/z!): then the gradient of an expected log joint in the mean parameters is the natural parameter of the
+    optimal q (Hoffman et al. 2013, eq. 14). Parameters are named tuples of tensors of shape (*batch_shape, *event), natural and
     mean ones with the same fields in the same order; everything is differentiable in them. Densities are in nats.
 
     A subclass says what its parameters are (class attributes) and gives the methods marked abstract.
@@ -42,6 +43,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
             distribution: 0 a number, 1 a vector, 2 a symmetric matrix.
         constraints: what each standard parameter must satisfy; its `event_dim` says the same for that field.
         has_rsample: whether samples can be differentiated in the parameters.
+        constant_base_measure: False for Poisson alone; conjugate models then leave log h out of terms and entropy.
     """
 
     Natural: ClassVar[Any]
@@ -50,6 +52,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
     event_dims: ClassVar[tuple[int, ...]]
     constraints: ClassVar[dict[str, Constraint]]
     has_rsample: ClassVar[bool] = True
+    constant_base_measure: ClassVar[bool] = True
 
     def __init__(self, natural_parameters: N) -> None:
         shapes = [f.shape[: f.dim() - e] for f, e in zip(natural_parameters, self.event_dims, strict=True)]
@@ -60,7 +63,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
                 for field, shape in zip(natural_parameters, shapes, strict=True)
             )
         )
-        self._mean: M | None = None
+        self._kept: dict[str, Any] = {}
 
     # --- making one -------------------------------------------------------------------------------------------------
 
@@ -68,8 +71,26 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
     def _from_standard(cls, *fields: Any) -> Self:
         """What every `from_standard` calls: tensors, checked, to natural parameters; raises ValueError."""
         standard = cls.Standard(*as_tensors(fields))
-        check_standard(cls.__name__, standard, cls.constraints)
+        check_shapes(cls.__name__, standard, [c.event_dim for c in cls.constraints.values()])
+        fault = cls._fault(standard)
+        if fault:
+            raise ValueError(f"{cls.__name__}: {fault}")
         return cls(cls._to_natural(standard))
+
+    @classmethod
+    def _constraints(cls, size: int) -> Mapping[str, Constraint]:
+        """`constraints` for events of dimension `size`: the same, unless a bound depends on the dimension."""
+        return cls.constraints
+
+    @classmethod
+    def _constraints_of(cls, standard: Sequence[Tensor]) -> Mapping[str, Constraint]:
+        sizes = [p.shape[-1] for p, c in zip(standard, cls.constraints.values(), strict=True) if c.event_dim]
+        return cls._constraints(sizes[0] if sizes else 0)
+
+    @classmethod
+    def _fault(cls, standard: S) -> str | None:
+        """What is wrong with these standard parameters, in words; None if nothing is."""
+        return first_violation(standard, cls._constraints_of(standard))
 
     @classmethod
     def from_natural(cls, *fields: Any) -> Self:
@@ -79,8 +100,11 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
             ValueError: not finite, of another shape, or outside the natural domain; names the parameter and the first
                 offending index.
         """
-        q = cls(cls.Natural(*as_tensors(fields)))
-        fault = first_violation(q.standard_parameters, cls.constraints)
+        natural = cls.Natural(*as_tensors(fields))
+        check_shapes(cls.__name__, natural, cls.event_dims)
+        check_symmetric(cls.__name__, natural, cls.event_dims)
+        q = cls(natural)
+        fault = cls._fault(q.standard_parameters)
         if fault:
             raise ValueError(f"{cls.__name__}: these natural parameters give {fault}")
         return q
@@ -95,13 +119,26 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
         Raises:
             ValueError: no member of the family has these mean parameters.
         """
-        mean = cls.Mean(*as_tensors(fields))
+        mean = cls._checked_mean(*fields)
         target = cls.minimal_mean(mean)
         with torch.no_grad():
             eta = _newton(cls, cls.to_minimal(cls._guess(mean).natural_parameters), target.detach())
         step = torch.linalg.solve(cls._minimal_hessian(eta), target - cls._minimal_gradient(eta))
-        q = cls(cls.from_minimal(eta + step))
-        fault = first_violation(q.standard_parameters, cls.constraints)
+        return cls._possible(cls.from_minimal(eta + step))
+
+    @classmethod
+    def _checked_mean(cls, *fields: Any) -> M:
+        """Mean parameters as tensors whose shapes fit together and whose matrices are symmetric."""
+        mean: M = cls.Mean(*as_tensors(fields))
+        check_shapes(cls.__name__, mean, cls.event_dims)
+        check_symmetric(cls.__name__, mean, cls.event_dims)
+        return mean
+
+    @classmethod
+    def _possible(cls, natural: N) -> Self:
+        """The member found for given mean parameters; ValueError if there is none."""
+        q = cls(natural)
+        fault = cls._fault(q.standard_parameters)
         if fault:
             raise ValueError(f"{cls.__name__}: no member has these mean parameters: they give {fault}")
         return q
@@ -109,13 +146,14 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
     @classmethod
     def from_unconstrained(cls, parameters: Sequence[Tensor]) -> Self:
         """The inverse of `unconstrained()`: any real tensors of those shapes give a member. Not checked."""
-        bijections = (biject_to(c) for c in cls.constraints.values())
+        bijections = (biject_to(c) for c in cls._constraints_of(parameters).values())
         return cls(cls._to_natural(cls.Standard(*(b(p) for b, p in zip(bijections, parameters, strict=True)))))
 
     def unconstrained(self) -> tuple[Tensor, ...]:
         """The standard parameters mapped to real numbers (`torch.distributions.biject_to` of each constraint)."""
-        bijections = (biject_to(c) for c in self.constraints.values())
-        return tuple(b.inv(p) for b, p in zip(bijections, self.standard_parameters, strict=True))
+        standard = self.standard_parameters
+        bijections = (biject_to(c) for c in self._constraints_of(standard).values())
+        return tuple(b.inv(p) for b, p in zip(bijections, standard, strict=True))
 
     # --- what a family gives ----------------------------------------------------------------------------------------
 
@@ -164,9 +202,17 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
     @property
     def mean_parameters(self) -> M:
         """E_q[T(z)], the gradient of the log-partition; by autodiff unless the family has a closed form."""
-        if self._mean is None:
-            self._mean = self._mean_parameters()
-        return self._mean
+        mean: M = self._once("mean", self._mean_parameters)
+        return mean
+
+    def _once(self, key: str, compute: Callable[[], R]) -> R:
+        """What `compute` gives, kept for the next time, unless it has a history that one backward pass would use up."""
+        if torch.is_grad_enabled() and any(f.requires_grad for f in self.natural_parameters):
+            return compute()
+        if key not in self._kept:
+            self._kept[key] = compute()
+        kept: R = self._kept[key]
+        return kept
 
     def _mean_parameters(self) -> M:
         """By autodiff: families override it with a closed form."""
@@ -229,7 +275,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
     def is_valid(self) -> bool:
         """Whether the natural parameters are finite and inside their domain."""
         finite = all(bool(f.isfinite().all()) for f in self.natural_parameters)
-        return finite and first_violation(self.standard_parameters, self.constraints) is None
+        return finite and self._fault(self.standard_parameters) is None
 
     # --- minimal coordinates ----------------------------------------------------------------------------------------
 
@@ -347,7 +393,9 @@ def _newton(cls: Any, eta: Tensor, target: Tensor) -> Tensor:
     def objective(v: Tensor) -> Tensor:
         q = cls(cls.from_minimal(v))
         value: Tensor = (v * target).sum(-1) - q.log_partition()
-        holds = torch.stack([c.check(p) for c, p in zip(cls.constraints.values(), q.standard_parameters, strict=True)])
+        standard = q.standard_parameters
+        limits = cls._constraints_of(standard)
+        holds = torch.stack([c.check(p) for c, p in zip(limits.values(), standard, strict=True)])
         return torch.where(holds.all(0), value, -math.inf).nan_to_num(nan=-math.inf)
 
     best = objective(eta)
