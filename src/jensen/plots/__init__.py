@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from jensen.plots.files import png, save
 from jensen.plots.images import image_grid, neighbours, reconstructions, walk
+from jensen.plots.inference import elbo_curve, ellipses, intervals, relevance, topics
 from jensen.plots.latent import kl_per_dimension, latent_space
+from jensen.plots.matrices import emission_table, loadings, states
 from jensen.plots.random_latents import Decoded, LatentProbe, random_latents
+from jensen.plots.scaling import loglog_scaling
 from jensen.plots.tables import table_reconstructions, table_samples
 from jensen.plots.training import curves, schedule
 
@@ -16,16 +19,25 @@ __all__ = [
     "Decoded",
     "LatentProbe",
     "curves",
+    "elbo_curve",
+    "ellipses",
+    "emission_table",
     "image_grid",
+    "intervals",
     "kl_per_dimension",
     "latent_space",
+    "loadings",
+    "loglog_scaling",
     "neighbours",
     "png",
     "random_latents",
     "reconstructions",
+    "relevance",
     "save",
     "schedule",
+    "states",
     "table_reconstructions",
     "table_samples",
+    "topics",
     "walk",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
 
 __all__ = [
     "CLASS_COLOURS",
@@ -16,6 +18,7 @@ __all__ = [
     "finish",
     "integer_axis",
     "legend_label",
+    "log_axis",
     "new_figure",
     "note",
     "plain",
@@ -55,6 +58,14 @@ def finish(axes: Axes, title: str = "", x: str = "", y: str = "", *, grid: bool 
 def integer_axis(axes: Axes) -> None:
     """Whole numbers only on the x axis (epochs, dimensions)."""
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
+
+
+def log_axis(axes: Axes, which: Literal["x", "y", "both"] = "y") -> None:
+    """Logarithmic, with the numbers as plain text: `plain` leaves no formulas."""
+    for axis in (axes.xaxis, axes.yaxis) if which == "both" else (axes.xaxis if which == "x" else axes.yaxis,):
+        (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))  # where less than a decade is seen
 
 
 def note(axes: Axes, text: str) -> None:
