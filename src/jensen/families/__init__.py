@@ -3,6 +3,21 @@
 from __future__ import annotations
 
 from jensen.families.base import ExponentialFamily
+from jensen.families.categorical import Categorical
+from jensen.families.dirichlet import Dirichlet
+from jensen.families.gamma import Gamma
+from jensen.families.multivariate_normal import MultivariateNormal
 from jensen.families.normal import Normal
+from jensen.families.normal_wishart import NormalWishart
+from jensen.families.wishart import Wishart
 
-__all__ = ["ExponentialFamily", "Normal"]
+__all__ = [
+    "Categorical",
+    "Dirichlet",
+    "ExponentialFamily",
+    "Gamma",
+    "MultivariateNormal",
+    "Normal",
+    "NormalWishart",
+    "Wishart",
+]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Generator, Tensor
-from torch.distributions import Distribution, biject_to
+from torch.distributions import Distribution, biject_to, constraints, transform_to
 from torch.distributions.constraints import Constraint
 
 from jensen.families.checks import as_tensors, check_shapes, check_symmetric, first_violation
@@ -30,8 +30,9 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
     `eta` are the natural parameters, `T` the sufficient statistics, `A` the log-partition, and the mean parameters are
     `E_q[T(z)] = grad A(eta)`. Statistics are chosen so that the base measure h is constant (Poisson alone has
     h = 1/z!): then the gradient of an expected log joint in the mean parameters is the natural parameter of the
-    optimal q (Hoffman et al. 2013, eq. 14). Parameters are named tuples of tensors of shape (*batch_shape, *event), natural and
-    mean ones with the same fields in the same order; everything is differentiable in them. Densities are in nats.
+    optimal q (Hoffman et al. 2013, eq. 14). Parameters are named tuples of tensors of shape (*batch_shape, *event),
+    natural and mean ones with the same fields in the same order; everything is differentiable in them. Densities are
+    in nats.
 
     A subclass says what its parameters are (class attributes) and gives the methods marked abstract.
 
@@ -146,13 +147,13 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
     @classmethod
     def from_unconstrained(cls, parameters: Sequence[Tensor]) -> Self:
         """The inverse of `unconstrained()`: any real tensors of those shapes give a member. Not checked."""
-        bijections = (biject_to(c) for c in cls._constraints_of(parameters).values())
+        bijections = (_bijection(c) for c in cls._constraints_of(parameters).values())
         return cls(cls._to_natural(cls.Standard(*(b(p) for b, p in zip(bijections, parameters, strict=True)))))
 
     def unconstrained(self) -> tuple[Tensor, ...]:
         """The standard parameters mapped to real numbers (`torch.distributions.biject_to` of each constraint)."""
         standard = self.standard_parameters
-        bijections = (biject_to(c) for c in self._constraints_of(standard).values())
+        bijections = (_bijection(c) for c in self._constraints_of(standard).values())
         return tuple(b.inv(p) for b, p in zip(bijections, standard, strict=True))
 
     # --- what a family gives ----------------------------------------------------------------------------------------
@@ -250,8 +251,10 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
         """KL(self || other) in nats: the Bregman divergence of the log-partition."""
         if type(other) is not type(self):
             raise TypeError(f"KL between two families: {type(self).__name__} and {type(other).__name__}")
-        difference = [a - b for a, b in zip(self.natural_parameters, other.natural_parameters, strict=True)]
-        return self.inner(difference, self.mean_parameters) - self.log_partition() + other.log_partition()
+        return self.inner(self._difference(other), self.mean_parameters) - self.log_partition() + other.log_partition()
+
+    def _difference(self, other: Self) -> list[Tensor]:
+        return [a - b for a, b in zip(self.natural_parameters, other.natural_parameters, strict=True)]
 
     @classmethod
     def inner(cls, natural: Sequence[Tensor], mean: Sequence[Tensor]) -> Tensor:
@@ -358,6 +361,12 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
 def symmetric(matrix: Tensor) -> Tensor:
     """(M + M^T) / 2: autodiff may put the gradient of a symmetric matrix on either side of the diagonal."""
     return (matrix + matrix.mT) / 2
+
+
+def _bijection(constraint: Constraint) -> Any:
+    """From real numbers to what the constraint allows; a matrix by its Cholesky factor (the upper triangle is idle)."""
+    idle = isinstance(constraint, type(constraints.positive_definite))
+    return transform_to(constraint) if idle else biject_to(constraint)
 
 
 def _vector(field: Tensor, event_dim: int) -> Tensor:
