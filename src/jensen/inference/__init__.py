@@ -1,0 +1,26 @@
+"""Part I: models as expected log joints, and the ways up their evidence lower bound."""
+
+from __future__ import annotations
+
+from jensen.inference.checks import check_conjugate
+from jensen.inference.conjugate import Columns, ConjugateModel, Data, Latent, Moments, Parameter, State, evaluate
+from jensen.inference.infer import Result, infer
+from jensen.inference.steps import Adaptive, RobbinsMonro
+from jensen.inference.stochastic import Svi
+
+__all__ = [
+    "Adaptive",
+    "Columns",
+    "ConjugateModel",
+    "Data",
+    "Latent",
+    "Moments",
+    "Parameter",
+    "Result",
+    "RobbinsMonro",
+    "State",
+    "Svi",
+    "check_conjugate",
+    "evaluate",
+    "infer",
+]
