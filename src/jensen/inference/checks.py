@@ -87,8 +87,8 @@ def _check_block(
         if bool(change > TOLERANCE * sizes):
             raise NotConjugateError(
                 f"the term {term!r} is not linear in the mean parameters of {who}, so that its gradient is not the "
-                "natural parameter of the optimal q. Write it with expectations (E[z z^T] is not E[z] E[z]^T), or declare "
-                "it: profiled where a local latent was maximised out, nonconjugate to linearise it"
+                "natural parameter of the optimal q. Write it with expectations (E[z z^T] is not E[z] E[z]^T), or "
+                "declare it: profiled where a local latent was maximised out, nonconjugate to linearise it"
                 + (", or put the latents into separate blocks" if len(names) > 1 else "")
             )
 

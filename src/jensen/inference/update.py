@@ -82,8 +82,8 @@ def check_climb(model: ConjugateModel, state: State, before: float, found: Evalu
     if found.elbo < before - precision * (found.magnitude + abs(before)):
         raise NotConjugateError(
             f"the ELBO fell from {before:.10g} to {found.elbo:.10g} {what}: a term is not linear in the mean "
-            "parameters of what was updated there, or latents were put into one block in which terms are not linear jointly; "
-            "check_conjugate() tells which"
+            "parameters of what was updated there, or latents were put into one block in which terms are not linear "
+            "jointly; check_conjugate() tells which"
         )
 
 

@@ -1,0 +1,3 @@
+"""Every scikit-learn face of Jensen's models."""
+
+from __future__ import annotations
