@@ -57,7 +57,7 @@ def _direction(state: State, names: Sequence[str], generator: Generator) -> dict
         changes = []
         for field, e in zip(q.mean_parameters, q.event_dims, strict=True):
             noise = torch.rand(field.shape, generator=generator, dtype=field.dtype).to(field.device) + 0.5
-            change = CHANGE * noise * field.abs().clamp(min=1e-3)
+            change = CHANGE * noise * (field.abs() + field.abs().mean().clamp(min=0.1))
             changes.append(symmetric(change) if e == 2 else change)
         direction[name] = changes
     return direction
@@ -66,18 +66,15 @@ def _direction(state: State, names: Sequence[str], generator: Generator) -> dict
 def _check_block(
     model: ConjugateModel, state: State, batch: Any, names: Sequence[str], direction: dict[str, list[Tensor]]
 ) -> None:
-    values, slopes = [], []
-    for step in (-1.0, 0.0, 1.0):
-        value, slope = _along(model, state, batch, names, direction, step)
-        values.append(value)
-        slopes.append(slope)
-    for term in values[1]:
-        low, middle, high = (v[term] for v in values)
+    slopes = [_slopes(model, state, batch, names, direction, step) for step in (-1.0, 0.0, 1.0)]
+    along = torch.cat([d.flatten() for name in names for d in direction[name]])
+    for term in slopes[1]:
         if term in model.nonconjugate:
             continue
         who = f"latent {names[0]!r}" if len(names) == 1 else f"latents {', '.join(map(repr, names))} jointly"
         if term in model.profiled:
-            if low + high - 2 * middle < -TOLERANCE * (abs(low) + abs(high)) / 2:
+            curvature = (slopes[2][term] - slopes[0][term]) @ along
+            if bool(curvature < -TOLERANCE * (slopes[1][term].abs() @ along.abs())):
                 raise NotConjugateError(
                     f"the term {term!r} is declared as profiled but is not convex in the mean parameters of {who}"
                 )
@@ -93,29 +90,28 @@ def _check_block(
             )
 
 
-def _along(
+def _slopes(
     model: ConjugateModel,
     state: State,
     batch: Any,
     names: Sequence[str],
     direction: dict[str, list[Tensor]],
     step: float,
-) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Each term at mean parameters + step x direction, and its gradient there."""
+) -> dict[str, Tensor]:
+    """The gradient of each term at mean parameters + step x direction."""
     m = Moments({n: q.mean_parameters for n, q in (*state.q.items(), *state.local.items())} | dict(state.parameters))
     leaves: list[Tensor] = []
     for name in names:
         fields = [(f + step * d).detach().requires_grad_() for f, d in zip(m[name], direction[name], strict=True)]
         leaves += fields
         m[name] = type(m[name])(*fields)
-    values, slopes = {}, {}
+    slopes = {}
     with torch.enable_grad():
         for name, term in terms_of(model, state, m, batch, None).items():
             gradients: Sequence[Tensor | None] = [None] * len(leaves)
             if term.requires_grad:
                 gradients = torch.autograd.grad(term, leaves, allow_unused=True, retain_graph=True)
-            values[name] = float(term.detach())
             slopes[name] = torch.cat(
                 [(torch.zeros_like(f) if g is None else g).flatten() for f, g in zip(leaves, gradients, strict=True)]
             )
-    return values, slopes
+    return slopes

@@ -370,6 +370,10 @@ def terms_of(
 def _draws(model: ConjugateModel, state: State, m: Moments, generator: Generator | None) -> Moments:
     """Draws from q; differentiable in the mean parameters that are asked for, through those to q and from q to z."""
     draws = Moments({name: m[name] for name in model.parameters})
+    device = next(iter({**state.q, **state.local}.values())).natural_parameters[0].device
+    if generator is not None and generator.device != device:  # draws are made where q is
+        seed = int(torch.randint(2**62, (), generator=generator))
+        generator = Generator(device).manual_seed(seed)
     for name, q in (*state.q.items(), *state.local.items()):
         if any(f.requires_grad for f in m[name]):
             draws[name] = q.from_mean_parameters(*m[name]).rsample((model.samples,), generator)

@@ -43,12 +43,12 @@ class Adaptive:
 
     Args:
         memory: minibatches that the averages remember at first.
-        largest: no step is longer.
+        largest: no step is longer; under 1, since a whole step would forget all but the last minibatch.
     """
 
     def __init__(self, memory: float = 10.0, largest: float = 0.5) -> None:
-        if not (memory >= 1 and 0 < largest <= 1):
-            raise ValueError(f"memory must be at least 1 and largest in (0, 1], got {memory} and {largest}")
+        if not (memory >= 1 and 0 < largest < 1):
+            raise ValueError(f"memory must be at least 1 and largest in (0, 1), got {memory} and {largest}")
         self.memory, self.largest = memory, largest
         self._mean: Tensor | None = None
         self._square = 0.0

@@ -153,6 +153,8 @@ def _what_depends(model: ConjugateModel, state: State, data: Any) -> tuple[Conju
     hyper = {n: v.detach().requires_grad_() for n, v in state.parameters.items()}
     few = replace(state, local={n: q[:1] for n, q in state.local.items()})
     m = Moments({n: q.mean_parameters for n, q in (*few.q.items(), *few.local.items())} | hyper)
-    if any(t.requires_grad for t in terms_of(model, few, m, data[:1], None).values()):
+    with torch.enable_grad():
+        terms = terms_of(model, few, m, data[:1], None)
+    if any(t.requires_grad for t in terms.values()):
         return model, state, data
     return replace(model, local_terms=None, sampled_terms=None), replace(state, local={}), None
