@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from jensen.metrics import Evaluation
+from jensen.report.html import Row
 from jensen.report.material import HeldOut, Material
 
-__all__ = ["Row", "headline", "notes", "summary"]
+__all__ = ["headline", "notes", "summary"]
 
 
 COLLAPSED = 0.1  # nats
-
-
-class Row(NamedTuple):
-    """One line of the headline table."""
-
-    name: str
-    value: str
-    unit: str
-    meaning: str
 
 
 def summary(material: Material) -> str:

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shlex
-from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from jinja2 import Environment, StrictUndefined
 
-from jensen.files import write_atomically, write_text
+from jensen.files import write_text
 from jensen.metrics import Evaluation
-from jensen.plots import png
 from jensen.report.headline import headline, notes, summary
+from jensen.report.html import Embedded, embed, render
 from jensen.report.material import Material, gather
-from jensen.report.pictures import Picture, pictures
+from jensen.report.pictures import pictures
 from jensen.training import Run
 
 __all__ = ["write_report"]
-
-_DPI = 110
-_SHARPNESS = 1.5  # image pixels a CSS pixel, for screens with more than one of their own
-
-
-class _Embedded(NamedTuple):
-    """A picture as the template wants it."""
-
-    name: str
-    title: str
-    text: str
-    alt: str
-    source: str
-    """data: URL of the PNG; empty where there is only text"""
-    width: int
-    """on the page, in CSS pixels"""
 
 
 def write_report(run: Run, evaluation: Evaluation | None = None, *, seed: int = 0) -> Path:
@@ -62,7 +42,7 @@ def write_report(run: Run, evaluation: Evaluation | None = None, *, seed: int = 
         torch.manual_seed(seed)
         material = gather(run)
         drawn = pictures(material, evaluation)
-    page = _render(material, evaluation, split, [_embed(material.run, picture) for picture in drawn])
+    page = _render(material, evaluation, split, embed(run.path / "figures" / "report", drawn))
     path = run.path / "report.html"
     write_text(path, page)
     return path
@@ -78,22 +58,9 @@ def _saved_evaluation(run: Run) -> tuple[Evaluation | None, str]:
         return None, "test"
 
 
-def _embed(run: Run, picture: Picture) -> _Embedded:
-    source, width = "", 0
-    if picture.figure is not None:
-        content = png(picture.figure, dpi=round(_DPI * _SHARPNESS))
-        width = round(int.from_bytes(content[16:20], "big") / _SHARPNESS)  # the IHDR chunk of a PNG comes first
-        folder = run.path / "figures" / "report"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{picture.name}.png", lambda temporary: temporary.write_bytes(content))
-        source = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-    return _Embedded(picture.name, picture.title, picture.text, picture.alt, source, width)
-
-
-def _render(material: Material, evaluation: Evaluation | None, split: str, embedded: list[_Embedded]) -> str:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("jensen.report").joinpath("report.html").read_text(encoding="utf-8"))
-    return template.render(
+def _render(material: Material, evaluation: Evaluation | None, split: str, embedded: list[Embedded]) -> str:
+    return render(
+        "report.html",
         name=material.run.path.resolve().name,
         summary=summary(material),
         evaluation=evaluation,

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from jensen import plots
 from jensen.autoencoders import VAE
 from jensen.metrics import Evaluation
 from jensen.metrics.evaluation import ACTIVE_VARIANCE
+from jensen.report.html import Picture
 from jensen.report.material import SHOWN, HeldOut, Material
 
-__all__ = ["Picture", "pictures"]
+__all__ = ["pictures"]
 
 SAMPLES = 64
 NEAR = 9
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A section of the page; `figure` None where only words are to be said."""
-
-    name: str
-    title: str
-    text: str
-    alt: str = ""
-    figure: Figure | None = None
 
 
 def pictures(material: Material, evaluation: Evaluation | None) -> list[Picture]:
