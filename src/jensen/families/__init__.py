@@ -7,8 +7,10 @@ from jensen.families.bernoulli import Bernoulli
 from jensen.families.beta import Beta
 from jensen.families.categorical import Categorical
 from jensen.families.dirichlet import Dirichlet
+from jensen.families.forward import log_forward
 from jensen.families.gamma import Gamma
 from jensen.families.inverse_gamma import InverseGamma
+from jensen.families.markov_chain import MarkovChain
 from jensen.families.multivariate_normal import MultivariateNormal
 from jensen.families.normal import Normal
 from jensen.families.normal_gamma import NormalGamma
@@ -24,10 +26,12 @@ __all__ = [
     "ExponentialFamily",
     "Gamma",
     "InverseGamma",
+    "MarkovChain",
     "MultivariateNormal",
     "Normal",
     "NormalGamma",
     "NormalWishart",
     "Poisson",
     "Wishart",
+    "log_forward",
 ]

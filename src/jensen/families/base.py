@@ -21,8 +21,6 @@ M = TypeVar("M", bound=tuple[Any, ...])
 S = TypeVar("S", bound=tuple[Any, ...])
 R = TypeVar("R")
 
-_NEWTON_STEPS = 100
-
 
 class ExponentialFamily(ABC, Generic[N, M, S]):
     """A batch of distributions q(z) = h exp(<eta, T(z)> - A(eta)) of one family.
@@ -111,21 +109,13 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
         return q
 
     @classmethod
+    @abstractmethod
     def from_mean_parameters(cls, *fields: Any) -> Self:
-        """The member whose mean parameters are these (in the order of `Mean`), differentiable in them.
-
-        Newton's method on the dual, max_eta <eta, m> - A(eta), unless the family has a closed form. The last step is
-        taken with gradients on: its derivative is the inverse Fisher matrix, as the implicit function theorem asks.
+        """The member whose mean parameters are these (in the order of `Mean`), differentiable in them (once).
 
         Raises:
             ValueError: no member of the family has these mean parameters.
         """
-        mean = cls._checked_mean(*fields)
-        target = cls.minimal_mean(mean)
-        with torch.no_grad():
-            eta = _newton(cls, cls.to_minimal(cls._guess(mean).natural_parameters), target.detach())
-        step = torch.linalg.solve(cls._minimal_hessian(eta), target - cls._minimal_gradient(eta))
-        return cls._possible(cls.from_minimal(eta + step))
 
     @classmethod
     def _checked_mean(cls, *fields: Any) -> M:
@@ -189,11 +179,6 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
     def to_torch(self) -> Distribution:
         """The same distributions as `torch.distributions` has them."""
 
-    @classmethod
-    def _guess(cls, mean: M) -> Self:
-        """A member to start Newton's search for `mean` from; families without `from_mean_parameters` give it."""
-        raise TypeError(f"{cls.__name__} has neither from_mean_parameters in closed form nor a start for Newton")
-
     def rsample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Any:
         """Reparameterised draws: as `sample`, differentiable in the parameters. TypeError for a discrete family."""
         raise TypeError(f"{type(self).__name__} is discrete: its draws have no gradient; use sample()")
@@ -223,7 +208,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
             leaves = fields if outside else tuple(f.detach().requires_grad_() for f in fields)
             copy = type(self)(self.Natural(*leaves))
             gradients = torch.autograd.grad(copy.log_partition().sum(), leaves, create_graph=outside)
-        mean: M = self.Mean(*(symmetric(g) if e == 2 else g for g, e in zip(gradients, self.event_dims, strict=True)))
+        mean: M = self.Mean(*self.symmetrised(gradients))
         return mean
 
     def log_base_measure(self, z: Any) -> Tensor | float:
@@ -267,6 +252,11 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
         assert total is not None
         return total
 
+    @classmethod
+    def symmetrised(cls, fields: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Gradients in the parameters' shapes with those of symmetric matrices made symmetric."""
+        return tuple(symmetric(f) if e == 2 else f for f, e in zip(fields, cls.event_dims, strict=True))
+
     def moved(self, target: Sequence[Tensor], rho: float = 1.0) -> Self:
         """(1 - rho) eta + rho target: the natural-gradient step towards the natural parameters `target`."""
         if rho == 1:
@@ -306,11 +296,6 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
             fields.append(part.squeeze(-1) if e == 0 else part if e == 1 else _matrix(part, size))
         natural: N = cls.Natural(*fields)
         return natural
-
-    @classmethod
-    def _minimal_gradient(cls, vector: Tensor) -> Tensor:
-        """grad A in minimal coordinates, shape (*batch, d)."""
-        return cls.minimal_mean(cls(cls.from_minimal(vector)).mean_parameters)
 
     @classmethod
     def _minimal_hessian(cls, vector: Tensor) -> Tensor:
@@ -394,32 +379,3 @@ def _event_size(length: int, event_dims: Sequence[int]) -> int:
         b = vectors + matrices / 2
         return round((math.sqrt(b * b + 2 * matrices * rest) - b) / matrices)
     return rest // vectors if vectors else 0
-
-
-def _newton(cls: Any, eta: Tensor, target: Tensor) -> Tensor:
-    """Maximise <eta, target> - A(eta) from `eta`, each of the batch with its own damped steps."""
-
-    def objective(v: Tensor) -> Tensor:
-        q = cls(cls.from_minimal(v))
-        value: Tensor = (v * target).sum(-1) - q.log_partition()
-        standard = q.standard_parameters
-        limits = cls._constraints_of(standard)
-        holds = torch.stack([c.check(p) for c, p in zip(limits.values(), standard, strict=True)])
-        return torch.where(holds.all(0), value, -math.inf).nan_to_num(nan=-math.inf)
-
-    best = objective(eta)
-    for _ in range(_NEWTON_STEPS):
-        gradient = target - cls._minimal_gradient(eta)
-        direction = torch.linalg.solve(cls._minimal_hessian(eta), gradient)
-        size = torch.ones_like(best)
-        for _ in range(60):
-            trial = eta + size.unsqueeze(-1) * direction
-            value = objective(trial)
-            worse = value < best - 1e-12 * best.abs()
-            if not bool(worse.any()):
-                break
-            size = torch.where(worse, size / 2, size)
-        eta, best = torch.where(worse.unsqueeze(-1), eta, trial), torch.where(worse, best, value)
-        if bool(((gradient * direction).sum(-1).abs() < 1e-16 * (1 + best.abs())).all()):
-            break
-    return eta
