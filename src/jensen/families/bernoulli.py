@@ -93,7 +93,7 @@ class Bernoulli(ExponentialFamily[BernoulliNatural, BernoulliMean, BernoulliStan
 
     def sample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:
         """Zeros and ones (floating) of shape (*shape, *batch_shape)."""
-        probs = self.standard_parameters.probs.detach().expand(*shape, *self.batch_shape)
+        probs = self.standard_parameters.probs.detach().expand((*shape, *self.batch_shape))
         return torch.bernoulli(probs, generator=generator)
 
     def to_torch(self) -> torch.distributions.Bernoulli:

@@ -95,7 +95,9 @@ class Beta(ExponentialFamily[BetaNatural, BetaMean, BetaStandard]):
 
     def rsample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:
         """Draws of shape (*shape, *batch_shape) from two Gamma draws in log space, differentiable; never 0 or 1."""
-        one, zero = (log_gamma_draws(c.expand(*shape, *self.batch_shape), generator) for c in self.standard_parameters)
+        one, zero = (
+            log_gamma_draws(c.expand((*shape, *self.batch_shape)), generator) for c in self.standard_parameters
+        )
         draws = torch.sigmoid(one - zero)
         precision = torch.finfo(draws.dtype)
         return draws.clamp(min=precision.tiny, max=1 - precision.eps / 2)

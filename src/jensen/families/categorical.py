@@ -123,7 +123,7 @@ class Categorical(ExponentialFamily[CategoricalNatural, CategoricalMean, Categor
         draws = torch.multinomial(
             probs.reshape(-1, probs.shape[-1]), math.prod(shape), replacement=True, generator=generator
         )
-        return draws.T.reshape(*shape, *self.batch_shape)
+        return draws.T.reshape((*shape, *self.batch_shape))
 
     def to_torch(self) -> torch.distributions.Categorical:
         """`torch.distributions.Categorical`."""

@@ -92,7 +92,7 @@ class Dirichlet(ExponentialFamily[DirichletNatural, DirichletMean, DirichletStan
     def rsample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:
         """Draws (*shape, *batch_shape, K) by normalised Gamma draws in log space, differentiable; never 0."""
         concentration = self.standard_parameters.concentration
-        logs = log_gamma_draws(concentration.expand(*shape, *concentration.shape), generator)
+        logs = log_gamma_draws(concentration.expand((*shape, *concentration.shape)), generator)
         return logs.softmax(-1).clamp(min=torch.finfo(logs.dtype).tiny)
 
     def sample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:

@@ -94,7 +94,7 @@ class Gamma(ExponentialFamily[GammaNatural, GammaMean, GammaStandard]):
     def rsample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:
         """Draws differentiable in both parameters (implicit reparameterisation); never 0."""
         concentration, rate = self.standard_parameters
-        draws = log_gamma_draws(concentration.expand(*shape, *self.batch_shape), generator).exp() / rate
+        draws = log_gamma_draws(concentration.expand((*shape, *self.batch_shape)), generator).exp() / rate
         return draws.clamp(min=torch.finfo(draws.dtype).tiny)
 
     def sample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:

@@ -96,7 +96,7 @@ class InverseGamma(ExponentialFamily[InverseGammaNatural, InverseGammaMean, Inve
     def rsample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:
         """Draws differentiable in both parameters (implicit reparameterisation); finite."""
         concentration, rate = self.standard_parameters
-        draws = rate * (-log_gamma_draws(concentration.expand(*shape, *self.batch_shape), generator)).exp()
+        draws = rate * (-log_gamma_draws(concentration.expand((*shape, *self.batch_shape)), generator)).exp()
         return draws.clamp(max=torch.finfo(draws.dtype).max)
 
     def sample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:

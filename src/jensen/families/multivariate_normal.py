@@ -125,7 +125,7 @@ class MultivariateNormal(
     def rsample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:
         """loc + W^T noise with covariance W^T W, shape (*shape, *batch_shape, D)."""
         loc = self.standard_parameters.loc
-        noise = torch.randn(*shape, *loc.shape, dtype=loc.dtype, device=loc.device, generator=generator)
+        noise = torch.randn((*shape, *loc.shape), dtype=loc.dtype, device=loc.device, generator=generator)
         return loc + times(self._factor.mT, noise)
 
     def sample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:

@@ -110,7 +110,7 @@ class Normal(ExponentialFamily[NormalNatural, NormalMean, NormalStandard]):
     def rsample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:
         """loc + scale * noise."""
         loc, scale = self.standard_parameters
-        noise = torch.randn(*shape, *self.batch_shape, dtype=loc.dtype, device=loc.device, generator=generator)
+        noise = torch.randn((*shape, *self.batch_shape), dtype=loc.dtype, device=loc.device, generator=generator)
         return loc + scale * noise
 
     def sample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:

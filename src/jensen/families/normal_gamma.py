@@ -144,7 +144,9 @@ class NormalGamma(ExponentialFamily[NormalGammaNatural, NormalGammaMean, NormalG
     def sufficient_statistics(self, z: NormalGammaDraw) -> NormalGammaMean:
         """(t b, -t b b^T / 2, -t, log t) of z = (b, t)."""
         b, t = z
-        return NormalGammaMean(t.unsqueeze(-1) * b, -0.5 * t[..., None, None] * outer(b), -t, t.log())
+        scaled = t.unsqueeze(-1) * b
+        # scaled before squaring: where t is tiny, b b^T overflows and t b b^T does not
+        return NormalGammaMean(scaled, -0.5 * scaled.unsqueeze(-1) * b.unsqueeze(-2), -t, t.log())
 
     def log_base_measure(self, z: NormalGammaDraw) -> float:
         """-D log(2 pi) / 2."""
@@ -157,9 +159,9 @@ class NormalGamma(ExponentialFamily[NormalGammaNatural, NormalGammaMean, NormalG
     def rsample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> NormalGammaDraw:
         """Differentiable draws (loc, precision) of shapes (*shape, *batch_shape, D) and (*shape, *batch_shape)."""
         loc, _, concentration, rate = self.standard_parameters
-        t = log_gamma_draws(concentration.expand(*shape, *self.batch_shape), generator).exp() / rate
+        t = log_gamma_draws(concentration.expand((*shape, *self.batch_shape)), generator).exp() / rate
         t = t.clamp(min=torch.finfo(t.dtype).tiny)
-        noise = torch.randn(*shape, *loc.shape, dtype=loc.dtype, device=loc.device, generator=generator)
+        noise = torch.randn((*shape, *loc.shape), dtype=loc.dtype, device=loc.device, generator=generator)
         return NormalGammaDraw(loc + times(self._factor.mT, noise) * t.rsqrt().unsqueeze(-1), t)
 
     def sample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> NormalGammaDraw:

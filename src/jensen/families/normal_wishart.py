@@ -14,7 +14,7 @@ from torch.distributions.constraints import Constraint
 from jensen.families.base import ExponentialFamily
 from jensen.families.checks import AboveDimension
 from jensen.families.linear import from_factor, half_log_determinant, inverse, inverse_factor, outer, times
-from jensen.families.wishart import bartlett, expected_half_log_det, log_normaliser, match_df
+from jensen.families.wishart import expected_half_log_det, log_normaliser, match_df, standard_bartlett
 
 __all__ = [
     "NormalWishart",
@@ -182,10 +182,13 @@ class NormalWishart(ExponentialFamily[NormalWishartNatural, NormalWishartMean, N
     def rsample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> NormalWishartDraw:
         """Differentiable draws: L by Bartlett's decomposition, mu given L; shapes (*shape, *batch_shape, D[, D])."""
         loc = self._loc
-        root = bartlett(self._df.expand(*shape, *self.batch_shape), self._factor, generator)
-        noise = torch.randn(*shape, *loc.shape, dtype=loc.dtype, device=loc.device, generator=generator)
-        # L = R R^T, so R^-T noise has covariance L^-1
-        centred = torch.linalg.solve(root.mT, noise.unsqueeze(-1)).squeeze(-1)
+        factor = self._factor
+        triangle = standard_bartlett(self._df.expand((*shape, *self.batch_shape)), loc.shape[-1], generator)
+        root = factor.mT @ triangle
+        noise = torch.randn((*shape, *loc.shape), dtype=loc.dtype, device=loc.device, generator=generator)
+        # L = R R^T with R = W^T A, so R^-T noise = W^-1 A^-T noise has covariance L^-1
+        centred = torch.linalg.solve_triangular(triangle.mT, noise.unsqueeze(-1), upper=True)
+        centred = torch.linalg.solve_triangular(factor, centred, upper=False).squeeze(-1)
         return NormalWishartDraw(loc + centred * self.natural_parameters.kappa.rsqrt().unsqueeze(-1), root @ root.mT)
 
     def sample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> NormalWishartDraw:

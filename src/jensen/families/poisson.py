@@ -117,7 +117,7 @@ class Poisson(ExponentialFamily[PoissonNatural, PoissonMean, PoissonStandard]):
 
     def sample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:
         """Counts (floating) of shape (*shape, *batch_shape)."""
-        rate = self.standard_parameters.rate.detach().expand(*shape, *self.batch_shape)
+        rate = self.standard_parameters.rate.detach().expand((*shape, *self.batch_shape))
         return torch.poisson(rate, generator=generator)
 
     def to_torch(self) -> torch.distributions.Poisson:

@@ -26,6 +26,7 @@ __all__ = [
     "expected_half_log_det",
     "log_normaliser",
     "match_df",
+    "standard_bartlett",
 ]
 
 
@@ -130,8 +131,11 @@ class Wishart(ExponentialFamily[WishartNatural, WishartMean, WishartStandard]):
         return WishartMean(-0.5 * z, -half_log_determinant(inverse_factor(z)))
 
     def rsample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:
-        """Draws (*shape, *batch_shape, D, D) by Bartlett's decomposition, differentiable."""
-        root = bartlett(self._df.expand(*shape, *self.batch_shape), self._factor, generator)
+        """Draws (*shape, *batch_shape, D, D) by Bartlett's decomposition, differentiable.
+
+        With less than D degrees of freedom, draws may be singular to rounding: their log_prob is then NaN.
+        """
+        root = bartlett(self._df.expand((*shape, *self.batch_shape)), self._factor, generator)
         return root @ root.mT
 
     def sample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:
@@ -158,15 +162,19 @@ def expected_half_log_det(df: Tensor, factor: Tensor) -> Tensor:
 
 
 def bartlett(df: Tensor, factor: Tensor, generator: Generator | None) -> Tensor:
-    """R with R R^T ~ Wishart(df, W^T W) (Bartlett 1933), shape (*df.shape, D, D); R = W^T A, A lower triangular.
+    """R with R R^T ~ Wishart(df, W^T W), shape (*df.shape, D, D): W^T times `standard_bartlett`."""
+    return factor.mT @ standard_bartlett(df, factor.shape[-1], generator)
 
-    A has the roots of chi-squared draws with df - i degrees of freedom on its diagonal and normal ones below it.
+
+def standard_bartlett(df: Tensor, dim: int, generator: Generator | None) -> Tensor:
+    """Lower triangular A with A A^T ~ Wishart(df, identity) (Bartlett 1933), shape (*df.shape, D, D).
+
+    Roots of chi-squared draws with df - i degrees of freedom on the diagonal (never 0), normal draws below it.
     """
-    dim = factor.shape[-1]
     concentration = (df.unsqueeze(-1) - torch.arange(dim, dtype=df.dtype, device=df.device)) / 2
     diagonal = (0.5 * (log_gamma_draws(concentration, generator) + math.log(2))).exp()
-    below = torch.randn(*df.shape, dim, dim, dtype=df.dtype, device=df.device, generator=generator).tril(-1)
-    return factor.mT @ (below + torch.diag_embed(diagonal))
+    below = torch.randn((*df.shape, dim, dim), dtype=df.dtype, device=df.device, generator=generator).tril(-1)
+    return below + torch.diag_embed(diagonal.clamp(min=torch.finfo(df.dtype).tiny ** 0.5))
 
 
 def match_df(precision: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
