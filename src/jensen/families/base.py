@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution, biject_to, constraints, transform_to
 from torch.distributions.constraints import Constraint
 
-from jensen.families.checks import as_tensors, check_shapes, check_symmetric, first_violation
+from jensen.families.checks import as_tensors, check_shapes, check_symmetric, derived_violation, first_violation
 
 __all__ = ["ExponentialFamily"]
 
@@ -71,7 +71,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
         """What every `from_standard` calls: tensors, checked, to natural parameters; raises ValueError."""
         standard = cls.Standard(*as_tensors(fields))
         check_shapes(cls.__name__, standard, [c.event_dim for c in cls.constraints.values()])
-        fault = cls._fault(standard)
+        fault = cls._fault(standard, given=True)
         if fault:
             raise ValueError(f"{cls.__name__}: {fault}")
         return cls(cls._to_natural(standard))
@@ -87,9 +87,14 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
         return cls._constraints(sizes[0] if sizes else 0)
 
     @classmethod
-    def _fault(cls, standard: S) -> str | None:
-        """What is wrong with these standard parameters, in words; None if nothing is."""
-        return first_violation(standard, cls._constraints_of(standard))
+    def _fault(cls, standard: S, given: bool = False) -> str | None:
+        """What is wrong with these standard parameters, in words; None if nothing is.
+
+        Args:
+            standard: one for each of `constraints`.
+            given: by the user, not computed from other parameters.
+        """
+        return (first_violation if given else derived_violation)(standard, cls._constraints_of(standard))
 
     @classmethod
     def from_natural(cls, *fields: Any) -> Self:
@@ -105,7 +110,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
         q = cls(natural)
         fault = cls._fault(q.standard_parameters)
         if fault:
-            raise ValueError(f"{cls.__name__}: these natural parameters give {fault}")
+            raise ValueError(f"{cls.__name__}: natural parameters outside their domain: {fault}")
         return q
 
     @classmethod
@@ -131,7 +136,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
         q = cls(natural)
         fault = cls._fault(q.standard_parameters)
         if fault:
-            raise ValueError(f"{cls.__name__}: no member has these mean parameters: they give {fault}")
+            raise ValueError(f"{cls.__name__}: no member has these mean parameters: {fault}")
         return q
 
     @classmethod

@@ -17,6 +17,7 @@ __all__ = [
     "as_tensors",
     "check_shapes",
     "check_symmetric",
+    "derived_violation",
     "first_violation",
     "positive_vector",
 ]
@@ -113,6 +114,20 @@ def first_violation(standard: Sequence[Tensor], limits: Mapping[str, Constraint]
                     return _describe(name, symmetric, value, "symmetric")
             return _describe(name, holds, value, _words(constraint))
     return None
+
+
+def derived_violation(standard: Sequence[Tensor], limits: Mapping[str, Constraint]) -> str | None:
+    """As `first_violation`, for parameters computed from others: a matrix that came out as NaN had no inverse.
+
+    Matrices come first: they are the cause of what else is NaN.
+    """
+    ordered = sorted(zip(limits.items(), standard, strict=True), key=lambda entry: -entry[0][1].event_dim)
+    for (name, constraint), value in ordered:
+        if isinstance(constraint, type(constraints.positive_definite)):
+            holds = ~value.isnan().any(-1).any(-1)
+            if not bool(holds.all()):
+                return _describe(name, holds, value, "positive definite")
+    return first_violation([v for _, v in ordered], dict(entry for entry, _ in ordered))
 
 
 def _words(constraint: Constraint) -> str:
