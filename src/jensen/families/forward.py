@@ -31,9 +31,10 @@ def log_forward(potentials: Tensor, transitions: Tensor, lengths: Tensor | None 
     potentials, transitions = inside(potentials, transitions, lengths)
     batch = torch.broadcast_shapes(potentials.shape[:-2], transitions.shape[:-3])
     steps, states = potentials.shape[-2:]
+    count = math.prod(batch)
     flat = (
-        potentials.expand(*batch, steps, states).reshape(-1, steps, states),
-        transitions.expand(*batch, steps - 1, states, states).reshape(-1, steps - 1, states, states),
+        potentials.expand(*batch, steps, states).reshape(count, steps, states),
+        transitions.expand(*batch, steps - 1, states, states).reshape(count, steps - 1, states, states),
     )
     total: Tensor = _LogForward.apply(*flat)  # type: ignore[no-untyped-call]
     return total.reshape(batch)
