@@ -42,7 +42,9 @@ def test_match_log_ratio(dim: int) -> None:
     x = (dim - 1) / 2 + SIZES
     ratio = dim * x.log() - multidigamma(x, dim)
     np.testing.assert_allclose(match_log_ratio(ratio, dim) - (dim - 1) / 2, SIZES, rtol=1e-8)
-    assert torch.autograd.gradcheck(lambda r: match_log_ratio(r, dim), ratio[4:20].requires_grad_())
+    ratio = ratio[4:20].requires_grad_()
+    assert torch.autograd.gradcheck(lambda r: match_log_ratio(r, dim), ratio)
+    assert torch.autograd.gradgradcheck(lambda r: match_log_ratio(r, dim), ratio)
     assert bool(match_log_ratio(torch.tensor([0.0, -1.0], dtype=F64), dim).isnan().all())
 
 
@@ -64,6 +66,7 @@ def test_match_log_proportions_has_the_right_derivative() -> None:
     alpha = torch.tensor([[0.3, 2.0, 5.0], [1e-2, 1.0, 30.0]], dtype=F64)
     mean = (torch.digamma(alpha) - torch.digamma(alpha.sum(-1, keepdim=True))).requires_grad_()
     assert torch.autograd.gradcheck(match_log_proportions, mean)
+    assert torch.autograd.gradgradcheck(match_log_proportions, mean)
 
 
 def test_impossible_proportions() -> None:

@@ -116,7 +116,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
     @classmethod
     @abstractmethod
     def from_mean_parameters(cls, *fields: Any) -> Self:
-        """The member whose mean parameters are these (in the order of `Mean`), differentiable in them (once).
+        """The member whose mean parameters are these (in the order of `Mean`), differentiable in them.
 
         Raises:
             ValueError: no member of the family has these mean parameters.

@@ -10,6 +10,7 @@ from torch import Tensor
 __all__ = ["inverse_digamma", "log_multigamma", "match_log_proportions", "match_log_ratio", "multidigamma", "root"]
 
 _STEPS = 200
+_RECORDED = 2  # Newton steps from the solution with gradients on: one makes the first derivative right, two the second
 
 
 def _ladder(x: Tensor, dim: int) -> Tensor:
@@ -80,10 +81,11 @@ def match_log_ratio(log_ratio: Tensor, dim: int = 1) -> Tensor:
         guess = torch.log(dim * (dim + 1) / (4 * target) + 1 / (1 + target)).clamp(-60, 60)
         x = root(decreasing, guess, -80.0, 80.0).exp() + edge
         x = torch.where(possible, x, torch.nan)
-        slope = dim / x - torch.polygamma(1, _ladder(x, dim)).sum(-1)
-    if not (torch.is_grad_enabled() and log_ratio.requires_grad):
-        return x
-    return x + (log_ratio - log_ratio.detach()) / slope
+    if torch.is_grad_enabled() and log_ratio.requires_grad:
+        for _ in range(_RECORDED):
+            slope = dim / x - torch.polygamma(1, _ladder(x, dim)).sum(-1)
+            x = x + (log_ratio - dim * x.log() + multidigamma(x, dim)) / slope
+    return x
 
 
 def match_log_proportions(log: Tensor) -> Tensor:
@@ -109,8 +111,10 @@ def match_log_proportions(log: Tensor) -> Tensor:
         total = root(excess, guess.clamp(-30, 50), -40.0, 60.0).exp()
         alpha = inverse_digamma(target + torch.digamma(total).unsqueeze(-1))
         alpha = torch.where(possible.unsqueeze(-1), alpha, torch.nan)
-    residual = log - (torch.digamma(alpha) - torch.digamma(alpha.sum(-1, keepdim=True)))
-    # one Newton step with gradients on; the Hessian is diagonal less rank one (Minka 2000, eq. 18)
-    scale = 1 / torch.polygamma(1, alpha)
-    shared = 1 / torch.polygamma(1, alpha.sum(-1, keepdim=True)) - scale.sum(-1, keepdim=True)
-    return alpha + scale * (residual + (scale * residual).sum(-1, keepdim=True) / shared)
+    for _ in range(_RECORDED if torch.is_grad_enabled() and log.requires_grad else 1):
+        total = alpha.sum(-1, keepdim=True)
+        residual = log - (torch.digamma(alpha) - torch.digamma(total))
+        scale = 1 / torch.polygamma(1, alpha)  # the Hessian is diagonal less rank one (Minka 2000, eq. 18)
+        shared = 1 / torch.polygamma(1, total) - scale.sum(-1, keepdim=True)
+        alpha = alpha + scale * (residual + (scale * residual).sum(-1, keepdim=True) / shared)
+    return alpha
