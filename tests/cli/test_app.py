@@ -108,7 +108,17 @@ def test_interrupted_is_130(monkeypatch: pytest.MonkeyPatch, jensen: Jensen) -> 
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["encode", "--help"], ["data", "--help"], ["train", "--latnet", "3"]]
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["encode", "--help"],
+        ["data", "--help"],
+        ["infer", "--help"],
+        ["infer", "mixture", "--help"],
+        ["train", "--latnet", "3"],
+        ["infer", "mixture", "--data", "iris", "--componets", "3"],
+    ],
 )
 def test_help_and_mistakes_import_nothing_heavy(arguments: list[str]) -> None:
     code = (

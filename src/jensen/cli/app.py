@@ -19,20 +19,23 @@ from jensen.errors import JensenError
 
 __all__ = ["build_app", "main"]
 
-ABOUT = """Variational auto-encoders: learn one from data, see what it learned, use it.
+ABOUT = """Variational inference, from mixtures and regressions to auto-encoders.
 
-`jensen train` learns a model p(x, z) and writes a run: a folder with its
-settings, weights, metrics and figures. The other commands take that folder.
+`jensen train` learns a variational auto-encoder and writes a run: a folder
+with its settings, weights, metrics and figures. The other commands take that
+folder. `jensen infer` fits a ready-made model to a table, texts or a series.
 
 Start here (embedded data, no download, under a minute):
   jensen train --data digits --epochs 100
   jensen report runs/digits-vae
+  jensen infer mixture --data iris
 
 `jensen COMMAND --help` explains a command."""
 
 COMMANDS = {
     "Learn": {
         "train": ("train:train", "learn a model and write a run, or go on with one"),
+        "infer": ("infer:app", "fit a model to a table, texts or a series: mixtures, topics, regressions, ..."),
         "evaluate": ("evaluate:evaluate", "how good a run is on data it has not seen"),
     },
     "Use": {
@@ -50,7 +53,7 @@ COMMANDS = {
     },
 }
 
-GROUPS = {"data"}
+GROUPS = {"data", "infer"}
 """Commands that hold commands."""
 
 INTERRUPTED = 130
@@ -86,7 +89,8 @@ def build_app(chosen: str = "") -> App:
             if name == chosen and name not in GROUPS:
                 app.command(getattr(import_module(f"jensen.cli.{module}"), target), **details)
             else:
-                app.command(f"jensen.cli.{where}", help=about, **details)
+                own = name == chosen  # a group's own page says more than the list
+                app.command(f"jensen.cli.{where}", **({} if own else {"help": about}), **details)
     return app
 
 

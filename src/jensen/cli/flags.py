@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from jensen.config import Config, Schedule, read_yaml
 from jensen.errors import ConfigError
 
-__all__ = ["COMMON", "Key", "assemble", "config_keys", "parameters"]
+__all__ = ["COMMON", "Key", "assemble", "config_keys", "parameters", "section_parameters"]
 
 RENAMES = {"data.name": "data", "data.directory": "data-dir"}
 
@@ -66,7 +66,9 @@ def config_keys(section: type[BaseModel] = Config, path: tuple[str, ...] = (), a
         else:
             is_value = issubclass(section, Schedule) and name == "end"
             description = about if is_value else field.description
-            yield Key(here, _flag(here, issubclass(section, Schedule)), field, description or "")
+            own = field.json_schema_extra.get("flag") if isinstance(field.json_schema_extra, dict) else None
+            flag = str(own) if own else _flag(here, issubclass(section, Schedule))
+            yield Key(here, flag, field, description or "")
 
 
 def _flag(path: tuple[str, ...], scheduled: bool) -> str:
@@ -90,6 +92,14 @@ def parameters(show_all: bool = False) -> list[inspect.Parameter]:
     headings = ("Data", "Model", "Objective", "Training")
     groups = {heading: Group(heading, sort_key=10 + place) for place, heading in enumerate(headings)}
     return [_parameter(key, groups[key.heading], show_all or key.flag in COMMON) for key in config_keys()]
+
+
+def section_parameters(section: type[BaseModel], group_of: Callable[[str], Group]) -> list[inspect.Parameter]:
+    """One keyword-only parameter for every field of a section that stands by itself, named as the field.
+
+    A field's flag is its name with dashes, or the one in ``json_schema_extra={"flag": ...}``.
+    """
+    return [_parameter(key, group_of(key.path[0]), show=True) for key in config_keys(section)]
 
 
 def _parameter(key: Key, group: Group, show: bool) -> inspect.Parameter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,7 +16,7 @@ from jensen.files import write_atomically
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["claim", "free", "psnr", "put", "write_arrays", "write_images"]
+__all__ = ["claim", "free", "psnr", "put", "write_arrays", "write_columns", "write_images"]
 
 
 def free(path: Path) -> Path:
@@ -61,6 +63,18 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     import numpy as np
 
     put(path, lambda temporary: np.savez(temporary, **arrays))
+
+
+def write_columns(path: Path, columns: Mapping[str, Any]) -> int:
+    """Columns of equal length as CSV, numbers with all their digits; returns the number of rows."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    rows = list(zip(*(getattr(column, "tolist", lambda c=column: c)() for column in columns.values()), strict=True))
+    writer.writerows(rows)
+    text = buffer.getvalue()
+    put(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return len(rows)
 
 
 def write_images(folder: Path, images: Tensor, names: Sequence[str], force: bool) -> list[Path]:

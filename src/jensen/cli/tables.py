@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["SHIPPED", "Classes", "Table", "read_table", "with_target"]
+__all__ = [
+    "SHIPPED",
+    "Classes",
+    "Table",
+    "as_classes",
+    "is_shipped",
+    "read_columns",
+    "read_table",
+    "require_column",
+    "with_target",
+]
 
 SHIPPED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Names that may stand instead of a file: they come with scikit-learn."""
@@ -62,28 +72,30 @@ class Table:
         return self.source if self.source in SHIPPED else Path(self.source).stem
 
 
-def read_table(
-    source: str, columns: Sequence[str] = (), *, apart: Sequence[str] = (), wanted: Callable[[str], bool] | None = None
-) -> Table:
+def is_shipped(source: str) -> bool:
+    """Whether `source` is the name of a set that comes with scikit-learn; a file of that name goes before it."""
+    return source in SHIPPED and not Path(source).exists()
+
+
+def read_table(source: str, columns: Sequence[str] = (), *, apart: Sequence[str] = ()) -> Table:
     """The numeric columns of a file or of a set that comes with scikit-learn.
 
     Args:
         source: a path ending in .csv, .tsv, .npy or .npz, or one of `SHIPPED`.
         columns: names of those to take, in this order; empty: all that hold numbers.
         apart: names of columns that are something else (a target, a label); they must be there.
-        wanted: of the names, those to take where `columns` is empty.
 
     Raises:
         DataError: the file is missing, damaged or of another kind, has no such column, or none that holds numbers.
     """
-    found = _stored(source)
+    found = read_columns(source)
     for name in (*columns, *apart):
-        _require(name, found, source)
+        require_column(name, found, source)
     both = next((name for name in columns if name in apart), None)
     if both is not None:
         raise DataError(f"{both!r} cannot be among --columns: it is the target or the label")
     numeric = [name for name, values in found.items() if not isinstance(values, list)]
-    chosen = list(columns) or [name for name in numeric if name not in apart and (wanted is None or wanted(name))]
+    chosen = list(columns) or [name for name in numeric if name not in apart]
     for name in chosen:
         if name not in numeric:
             raise DataError(f"{source}: column {name!r} holds text ({_first_text(found[name])}), not numbers")
@@ -108,10 +120,10 @@ def with_target(table: Table, target: str | None, label: str | None, *, classes:
     """
     if target is not None:
         values = table.others[target]
-        made = _classes(target, values, table.source) if classes else _numbers(target, values, table.source)
+        made = as_classes(target, values, table.source) if classes else _numbers(target, values, table.source)
         table = replace(table, target=made, target_name=target)
     if label is not None:
-        table = replace(table, labels=_classes(label, table.others[label], table.source))
+        table = replace(table, labels=as_classes(label, table.others[label], table.source))
     return table
 
 
@@ -127,8 +139,12 @@ def _numbers(name: str, values: Any, source: str) -> npt.NDArray[np.float64]:
     return array
 
 
-def _classes(name: str, values: Any, source: str) -> Classes:
-    """Each distinct value a class, in order; numbers by size."""
+def as_classes(name: str, values: Any, source: str) -> Classes:
+    """Each distinct value of a column as a class, in order; numbers by size.
+
+    Raises:
+        DataError: a value is missing.
+    """
     import numpy as np
 
     if not isinstance(values, list):
@@ -144,10 +160,14 @@ def _classes(name: str, values: Any, source: str) -> Classes:
     return Classes(name, places.astype(np.int64), tuple(str(text) for text in texts))
 
 
-def _stored(source: str) -> dict[str, Any]:
-    """Every column by name: float64 (N,) where it holds numbers, else a list of texts."""
+def read_columns(source: str) -> dict[str, Any]:
+    """Every column by name: float64 (N,) where it holds numbers, else a list of texts.
+
+    Raises:
+        DataError: the file is missing, damaged or of another kind.
+    """
     path = Path(source)
-    if source in SHIPPED and not path.exists():
+    if is_shipped(source):
         return _shipped(source)
     if not path.exists():
         close = difflib.get_close_matches(source.replace("-", "_").lower(), SHIPPED, n=1)
@@ -269,7 +289,8 @@ def _first_text(values: Any) -> str:
     return f"row {place + 1}: {values[place]!r}"
 
 
-def _require(name: str, found: dict[str, Any], source: str) -> None:
+def require_column(name: str, found: dict[str, Any], source: str) -> None:
+    """Raise DataError, with what was probably meant, unless there is such a column."""
     if name not in found:
         close = difflib.get_close_matches(name, found, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {_listed(list(found))}"

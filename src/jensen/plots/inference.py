@@ -64,6 +64,7 @@ def elbo_curve(
     axes = figure.add_subplot(1, 2 if two else 1, 1)
     finish(axes, title, x, unit)
     _lines(axes, values)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}".replace("-", "−"))
     if reference is not None:
         axes.axhline(reference, color=MUTED, linestyle=":", linewidth=1.2, label=f"reference {reference:,.2f}")
     if any(named) or reference is not None:
@@ -355,7 +356,7 @@ def relevance(
         raise ValueError(f"names should have one entry a value ({len(bars)}), but has {len(names)}")
     order = np.argsort(-bars, kind="stable")[:_MOST_BARS]
     used = bars > threshold if threshold is not None else np.ones(len(bars), dtype=np.bool_)
-    counted = f": {int(used.sum())} of {len(bars)} above {threshold:g}" if threshold is not None else ""
+    counted = f": {int(used.sum())} of {len(bars)} above {threshold:.2g}" if threshold is not None else ""
     figure = new_figure(min(10.0, max(5.5, 0.26 * len(order) + 2)), 3.4)
     axes = figure.add_subplot()
     finish(axes, title + counted, x, y)

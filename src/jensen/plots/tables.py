@@ -18,12 +18,19 @@ _MOST_COLUMNS = 12
 
 
 def table_reconstructions(
-    x: Array, y: Array, names: Sequence[str] = (), *, unit: str = "standardised", title: str = ""
+    x: Array,
+    y: Array,
+    names: Sequence[str] = (),
+    *,
+    unit: str = "standardised",
+    title: str = "",
+    words: tuple[str, str] = ("original", "reconstruction"),
 ) -> Figure:
     """Reconstruction `y` against original `x`, both (N, columns): a scatter a column, the diagonal is perfect.
 
     Each panel states R^2, the share of the column's variance that is explained (1 is perfect, 0 no better than the
-    mean). Of more than twelve columns the first twelve are drawn. Raises `ValueError` where shapes differ.
+    mean). `words` say what `x` and `y` are. Of more than twelve columns the first twelve are drawn. Raises
+    `ValueError` where shapes differ.
     """
     original, made = as_array("x", x, dimensions=2), as_array("y", y, dimensions=2)
     same_shape("x", original, "y", made)
@@ -32,7 +39,7 @@ def table_reconstructions(
         a, b = original[:, column], made[:, column]
         spread = float(((a - a.mean()) ** 2).sum())
         explained = f"R² = {1 - float(((a - b) ** 2).sum()) / spread:.2f}" if spread > 0 else "constant"
-        finish(axes, "", f"original ({unit})", f"reconstruction ({unit})" if column % 4 == 0 else "")
+        finish(axes, "", f"{words[0]} ({unit})", f"{words[1]} ({unit})" if column % 4 == 0 else "")
         name = names[column] if len(names) else f"column {column}"
         axes.set_title(f"{name}\n{explained}", loc="left", fontsize=9.5)
         low, high = float(min(a.min(), b.min())), float(max(a.max(), b.max()))
