@@ -9,6 +9,8 @@ import torch
 from family_cases import CASES, CONTINUOUS, NAMES, fields_of, minimal, rebuild, seeded, statistics
 from torch import Tensor
 
+from jensen.families import Categorical, Dirichlet, MultivariateNormal, NormalGamma, NormalWishart, Wishart
+
 BATCHES = [(), (4,), (2, 3)]
 DRAWS = 40_000
 
@@ -71,6 +73,10 @@ def test_shapes(name: str, batch: tuple[int, ...]) -> None:
     size = minimal(q).shape[-1]
     assert q.fisher_information().shape == (*batch, size, size)
     assert fields_of(q.sample())[0].shape == (*batch, *q.event_shape)
+    assert fields_of(q.sample((0,)))[0].shape == (0, *batch, *q.event_shape)
+    empty = q.expand((0, *batch))
+    assert fields_of(empty.sample((2,)))[0].shape == (2, 0, *batch, *q.event_shape)
+    assert empty.entropy().shape == (0, *batch)
 
 
 @every_family
@@ -244,6 +250,25 @@ def test_fisher_information_is_the_jacobian_of_the_mean(name: str) -> None:
         return type(q).minimal_mean(rebuild(q, v).mean_parameters)
 
     close(torch.autograd.functional.jacobian(mean, minimal(q)), q.fisher_information(), rtol=1e-8)
+
+
+@pytest.mark.parametrize("size", [1, 2, 6])
+def test_minimal_coordinates_of_other_dimensions(size: int) -> None:
+    loc, eye = torch.arange(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64)
+    matrix = eye + 0.1
+    for q in (
+        MultivariateNormal.from_standard(loc, matrix),
+        Wishart.from_standard(size + 1.0, matrix),
+        NormalGamma.from_standard(loc, matrix, 2.0, 3.0),
+        NormalWishart.from_standard(loc, 0.5, size + 1.0, matrix),
+        Dirichlet.from_standard(loc + 0.5),
+        Categorical.from_standard(torch.softmax(loc, -1)),
+    ):
+        again = rebuild(q, minimal(q))
+        for a, b in zip(again.mean_parameters, q.mean_parameters, strict=True):
+            close(a, b)
+        length = minimal(q).shape[-1]
+        assert q.fisher_information().shape == (length, length)
 
 
 @every_family

@@ -309,7 +309,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
         def log_partition(v: Tensor) -> Tensor:
             return cls(cls.from_minimal(v)).log_partition()
 
-        flat = vector.reshape(-1, vector.shape[-1])
+        flat = vector.reshape(math.prod(vector.shape[:-1]), vector.shape[-1])
         hessian: Tensor = torch.func.vmap(torch.func.hessian(log_partition))(flat)
         return hessian.reshape(*vector.shape, vector.shape[-1])
 

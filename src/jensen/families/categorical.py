@@ -120,9 +120,8 @@ class Categorical(ExponentialFamily[CategoricalNatural, CategoricalMean, Categor
     def sample(self, shape: Sequence[int] = (), generator: Generator | None = None) -> Tensor:
         """Integers of shape (*shape, *batch_shape)."""
         probs = self.standard_parameters.probs.detach()
-        draws = torch.multinomial(
-            probs.reshape(-1, probs.shape[-1]), math.prod(shape), replacement=True, generator=generator
-        )
+        rows, count = probs.reshape(math.prod(self.batch_shape), probs.shape[-1]), math.prod(shape)
+        draws = torch.multinomial(rows, max(count, 1), replacement=True, generator=generator)[:, :count]
         return draws.T.reshape((*shape, *self.batch_shape))
 
     def to_torch(self) -> torch.distributions.Categorical:

@@ -230,13 +230,14 @@ class MarkovChain(ExponentialFamily[MarkovChainNatural, MarkovChainMean, MarkovC
         flat = (math.prod(shape), math.prod(self.batch_shape))
         steps = transition.reshape(flat[1], *transition.shape[-3:]).unbind(1)
         chains = torch.arange(flat[1], device=initial.device)
-        state = torch.multinomial(initial.reshape(flat[1], -1), flat[0], replacement=True, generator=generator).T
+        rows = initial.reshape(flat[1], initial.shape[-1])
+        state = torch.multinomial(rows, max(flat[0], 1), replacement=True, generator=generator)[:, : flat[0]].T
         path = [state]
         for step in steps:
             rows = step[chains, state].reshape(-1, step.shape[-1])
             state = torch.multinomial(rows, 1, generator=generator).reshape(flat)
             path.append(state)
-        return self._cut(torch.stack(path, -1).reshape(*shape, *self.batch_shape, -1))
+        return self._cut(torch.stack(path, -1).reshape(*shape, *self.batch_shape, len(path)))
 
     def _cut(self, path: Tensor) -> Tensor:
         return path if self.lengths is None else path * steps_inside(self.lengths, path.shape[-1])
@@ -282,9 +283,9 @@ class MarkovChain(ExponentialFamily[MarkovChainNatural, MarkovChainMean, MarkovC
     def fisher_information(self) -> Tensor:
         """The Fisher matrix in minimal coordinates, (*batch_shape, d, d); singular in what lies beyond a length."""
         vector = self.to_minimal(self.natural_parameters).detach()
-        flat = vector.reshape(-1, vector.shape[-1])
+        flat = vector.reshape(math.prod(vector.shape[:-1]), vector.shape[-1])
         steps = self.natural_parameters.potentials.shape[-2]
-        full = torch.full((len(flat),), steps) if self.lengths is None else self.lengths.reshape(-1)
+        full = torch.full((len(flat),), steps, device=flat.device) if self.lengths is None else self.lengths.reshape(-1)
 
         def log_partition(v: Tensor, length: Tensor) -> Tensor:
             return log_forward_plain(*self.expand_minimal(v), length)
@@ -354,7 +355,7 @@ def _check_marginals(mean: MarkovChainMean, lengths: Tensor | None) -> None:
     steps = marginals.shape[-2]
     if pairs.shape[-3] != steps - 1:
         raise ValueError(f"MarkovChain: pairs must be of T - 1 = {steps - 1} steps, got {pairs.shape[-3]}")
-    kept = steps_inside(lengths if lengths is not None else torch.tensor(steps), steps)
+    kept = steps_inside(torch.tensor(steps, device=marginals.device) if lengths is None else lengths, steps)
     negative = (marginals < 0).any(-1) | ~marginals.isfinite().all(-1)
     wrong = (negative | ((marginals.sum(-1) - 1).abs() > 1e-6)) & kept
     if bool(wrong.any()):
