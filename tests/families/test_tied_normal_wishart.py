@@ -117,7 +117,7 @@ def test_invalid_parameters_are_named() -> None:
         make(loc, torch.tensor([1.0, -1.0, 1.0]), df, scale)
     with pytest.raises(ValueError, match="df is 1; it must be greater than D - 1 = 1"):
         make(loc, kappa, 1.0, scale)
-    with pytest.raises(ValueError, match="scale.*positive definite"):
+    with pytest.raises(ValueError, match=r"scale.*positive definite"):
         make(loc, kappa, df, -scale)
     with pytest.raises(ValueError, match=r"loc\[2, 0\].*finite"):
         make(loc.clone().index_fill(0, torch.tensor(2), torch.nan), kappa, df, scale)

@@ -61,7 +61,9 @@ class BayesianMixture(DensityMixin, VariationalEstimator):  # type: ignore[misc]
     Weights have a Dirichlet prior, or that of a Dirichlet process truncated at `n_components` (Blei & Jordan 2006),
     whose last stick is fixed to 1 and whose components are numbered by size. Components have the joint conjugate prior
     of mean and precision, so that the density of a new row is a mixture of Student-t densities, exactly. Empty
-    components keep their prior: `n_components` is an upper limit, and may be larger than the number of rows.
+    components keep their prior: `n_components` is an upper limit, and may be larger than the number of rows. Default
+    priors are scikit-learn's; where components are much narrower than the data as a whole, a smaller `covariance_prior`
+    and `mean_precision` widen them less.
 
     Rows are shifted by their mean and divided by powers of two, which rounds nothing, before products of columns are
     formed, so that data far from the origin lose no digits; ELBO and posterior are those of the rows as given.
@@ -128,7 +130,7 @@ class BayesianMixture(DensityMixin, VariationalEstimator):  # type: ignore[misc]
         init: Init = "kmeans",
         n_init: int = 1,
         method: str = "cavi",
-        tol: float = 1e-8,
+        tol: float = 1e-7,
         max_iter: int = 1000,
         batch_size: int | None = None,
         chunk_size: int | None = None,
