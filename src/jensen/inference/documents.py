@@ -137,6 +137,8 @@ def _dense(matrix: Any) -> sp.csr_matrix:
         array = array.astype(np.float64)
     if array.dtype.kind == "c":
         raise ValueError("Complex data not supported: counts must be whole numbers")
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"counts must be real numbers, got {array.dtype}")
     return sp.csr_matrix(array)
 
 

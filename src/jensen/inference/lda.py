@@ -63,7 +63,8 @@ def lda_model(
     def start(batch: Documents) -> Dirichlet:
         return Dirichlet.from_standard(first + (batch.lengths / n_topics)[:, None])
 
-    prior = Dirichlet.from_standard(torch.full((vocabulary,), 1 / n_topics if eta is None else eta).double())
+    concentration = torch.full((vocabulary,), 1 / n_topics if eta is None else eta, dtype=torch.float64)
+    prior = Dirichlet.from_standard(concentration)
     return ConjugateModel(
         latents={
             "theta": Latent(start, prior=proportions, local=True),
@@ -311,7 +312,7 @@ def fit_svi(
     """
     trace: list[float] = []
     reason, converged = f"max_steps = {max_steps} passes over the data were made", False
-    prior = _dirichlet(torch.full((documents.vocabulary,), svi.topics.eta))
+    prior = _dirichlet(torch.full((documents.vocabulary,), svi.topics.eta, dtype=torch.float64))
     for step in range(1, max_steps + 1):
         order = torch.randperm(len(documents), generator=generator)
         words = sum(svi.partial_fit(documents[rows]) for rows in order.split(batch_size))

@@ -9,6 +9,7 @@ entries of count / norm times beta (or theta) (Hoffman, Blei & Bach 2010, sectio
 from __future__ import annotations
 
 import math
+import warnings
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -107,11 +108,23 @@ def word_weights(concentration: Tensor, totals: Tensor) -> Weights:
     return Weights(weight, shift - low.to(shift.dtype))
 
 
+@lru_cache(maxsize=1)
+def _warned() -> None:
+    """Let torch say once, to nobody, that compressed rows are in beta and their indices unchecked: ours are right."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.sparse_csr_tensor(torch.tensor([0, 1]), torch.tensor([0]), torch.ones(1), size=(1, 1))
+
+
+def _sparse(offsets: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+    _warned()
+    return torch.sparse_csr_tensor(offsets, columns, values, size=size)
+
+
 def normalisers(documents: Documents, theta: Tensor, beta: Tensor) -> Tensor:
     """sum_k theta_dk beta_wk at each entry (d, w), shape (entries,); theta is (D, K), beta (V, K)."""
-    pattern = torch.sparse_csr_tensor(
-        documents.offsets, documents.words, torch.zeros_like(documents.counts), size=(len(theta), len(beta))
-    )
+    zeros = torch.zeros_like(documents.counts)
+    pattern = _sparse(documents.offsets, documents.words, zeros, (len(theta), len(beta)))
     return torch.sparse.sampled_addmm(pattern, theta, beta.mT, beta=0.0).values()
 
 
@@ -121,7 +134,7 @@ def _weighted_rows(offsets: Tensor, columns: Tensor, values: Tensor, table: Tens
         return torch.nn.functional.embedding_bag(
             columns, table, offsets, mode="sum", per_sample_weights=values, include_last_offset=True
         )
-    return torch.sparse_csr_tensor(offsets, columns, values, size=(len(offsets) - 1, len(table))) @ table
+    return _sparse(offsets, columns, values, (len(offsets) - 1, len(table))) @ table
 
 
 def word_statistics(documents: Documents, gamma: Tensor, weights: Weights) -> Tensor:
