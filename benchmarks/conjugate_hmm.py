@@ -188,7 +188,7 @@ def rows(quick: bool) -> tuple[list[Row], list[str]]:
 
 
 def _agreement(case: Case) -> str:
-    """How far bound and parameters are apart after some sweeps; in log space hmmlearn loses digits on long sequences."""
+    """How far bound and parameters are apart after some sweeps; in log space hmmlearn loses digits on long ones."""
     mine, its = Sweeps(case), HmmlearnSweeps(case, "scaling")
     for _ in range(COMPARED_SWEEPS):
         elbo, theirs = mine(), its()
