@@ -336,3 +336,23 @@ def test_refused_probabilities() -> None:
         with pytest.raises(ValueError, match="MarkovChain") as caught:
             MarkovChain.from_mean_parameters(*given)
         assert message in str(caught.value)
+
+
+def test_dead_ends_and_no_path_at_all() -> None:
+    """State 2 cannot be left nor reached after the start in chain 0; chain 1 has no path: values without NaN."""
+    states, moves = potentials(15, batch=(2,))
+    moves[0, :, 2, :] = moves[0, :, :, 2] = moves[1] = -INF
+    q = MarkovChain(MarkovChain.Natural(states, moves))
+    assert q.log_partition()[1].item() == -INF
+    rows = q.standard_parameters.transition
+    torch.testing.assert_close(rows[0, :, 2], torch.full((STEPS - 1, STATES), 1 / 3, dtype=F64))
+    two = MarkovChain(MarkovChain.Natural(states[0, :, :2], moves[0, :, :2, :2]))
+    torch.testing.assert_close(q[0].entropy(), two.entropy())
+    states.requires_grad_()
+    moves.requires_grad_()
+    for f in (log_forward, log_forward_plain):
+        marginals, pairs = torch.autograd.grad(f(states, moves).sum(), (states, moves))
+        torch.testing.assert_close(marginals[0, :, :2], two.mean_parameters.marginals)
+        assert float(marginals[0, :, 2].abs().max()) == 0
+        for gradient in (marginals[1], pairs[1], pairs[0, :, 2], pairs[0, :, :, 2]):
+            assert float(gradient.abs().max()) == 0
