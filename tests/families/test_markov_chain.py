@@ -348,8 +348,7 @@ def test_dead_ends_and_no_path_at_all() -> None:
     torch.testing.assert_close(rows[0, :, 2], torch.full((STEPS - 1, STATES), 1 / 3, dtype=F64))
     two = MarkovChain(MarkovChain.Natural(states[0, :, :2], moves[0, :, :2, :2]))
     torch.testing.assert_close(q[0].entropy(), two.entropy())
-    states.requires_grad_()
-    moves.requires_grad_()
+    states, moves = states.clone().requires_grad_(), moves.clone().requires_grad_()
     for f in (log_forward, log_forward_plain):
         marginals, pairs = torch.autograd.grad(f(states, moves).sum(), (states, moves))
         torch.testing.assert_close(marginals[0, :, :2], two.mean_parameters.marginals)
