@@ -94,8 +94,8 @@ def sweeps_left(trace: Sequence[float], tol: float, most: int) -> int:
         return most
     before, now = trace[-_WINDOW - 1] - trace[-_WINDOW - 2], trace[-1] - trace[-2]
     aim = tol * max(1.0, abs(trace[-1]))
+    if 0 <= now <= aim:
+        return 0
     if not (0 < now < before and aim > 0):
         return most
-    if now <= aim:
-        return 0
     return min(most, math.ceil(_WINDOW * math.log(aim / now) / math.log(now / before)))

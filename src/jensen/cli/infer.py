@@ -55,6 +55,7 @@ READS = {
 TABLES = ".csv, .tsv, .npy or .npz, or one of iris, wine, digits, diabetes, breast_cancer"
 FILES = dict.fromkeys(READS, TABLES)
 FILES |= {"series": ".csv, .tsv, .npy or .npz; rows are times, in order"}
+FILES |= {"ratings": ".csv or .tsv of users, items and ratings, or .npz of scipy.sparse"}
 FILES |= {"documents": ".txt (a document a line), a folder of .txt, or .npz with counts"}
 
 
@@ -124,7 +125,7 @@ def fit_model(model: Model, given: Mapping[str, Any]) -> None:
     asked = {name: given[name] for name in READS[model.reads] if name in given}
     if given.get("run") is not None:
         refuse_taken(given["run"], given.get("force", False))
-    loaded = load_inputs(model, variant, given["data"], **asked)
+    loaded = load_inputs(model, variant, given["data"], asked)
     for note in loaded.notes:
         say(note)
     path = given.get("run") or _free(f"{loaded.name}-{model.name}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jensen.cli.infer_models import MODELS, Model
+from jensen.cli.infer_corpora import documents, pairs, ratings
+from jensen.cli.infer_facts import Facts, Loaded
+from jensen.cli.infer_models import Model
 from jensen.cli.tables import (
     Classes,
     Table,
@@ -18,122 +20,29 @@ from jensen.cli.tables import (
     require_column,
     with_target,
 )
-from jensen.config import Section
-from jensen.errors import CheckpointError, DataError
-from jensen.files import write_text
+from jensen.errors import DataError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["FACTS_FILE", "Facts", "Loaded", "again", "load_inputs"]
-
-FACTS_FILE = "inference.json"
+__all__ = ["again", "load_inputs"]
 
 
-class Facts(Section):
-    """What an inference run remembers beside its posterior; inference.json in the run."""
-
-    model: str
-    variant: str = ""
-    source: str
-    """absolute path, or the name of a set that comes with scikit-learn"""
-    columns: tuple[str, ...] = ()
-    """for documents the words"""
-    target: str | None = None
-    label: str | None = None
-    sequence: str | None = None
-    standardise: bool = False
-    centre: tuple[float, ...] = ()
-    scale: tuple[float, ...] = ()
-    """what is subtracted from each column, and what it is then divided by, where they are standardised"""
-    classes: tuple[str, ...] = ()
-    """names of the target's classes, or of the symbols"""
-    rows: int = 0
-    seconds: float = 0.0
-    level: float = 0.95
-
-    def write(self, folder: Path) -> None:
-        """Into `folder`, atomically."""
-        write_text(folder / FACTS_FILE, self.model_dump_json(indent=1) + "\n")
-
-    @classmethod
-    def read(cls, folder: Path) -> Facts:
-        """From the `folder` of a run; raises CheckpointError where it is missing or damaged."""
-        path = folder / FACTS_FILE
-        try:
-            facts = cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{path} is missing or damaged: {error}") from None
-        if facts.model not in MODELS:
-            raise CheckpointError(f"{path} is about a model {facts.model!r} that this version does not have")
-        return facts
-
-    @property
-    def spec(self) -> Model:
-        """The model's entry."""
-        return MODELS[self.model]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """Data as an estimator takes them.
-
-    `fit` are the arguments of `fit`, `predict` those of `predict` and the like.
-    """
-
-    facts: Facts
-    fit: Mapping[str, Any]
-    predict: Mapping[str, Any]
-    table: Table
-    """empty where the data are no table"""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """What to call a run on these data by."""
-        return Path(self.facts.source).stem
-
-
-def load_inputs(
-    model: Model,
-    variant: str,
-    source: str,
-    *,
-    columns: str | None = None,
-    target: str | None = None,
-    label: str | None = None,
-    sequence: str | None = None,
-    standardise: bool = False,
-    min_df: int = 1,
-    stop_words: str | None = None,
-) -> Loaded:
+def load_inputs(model: Model, variant: str, source: str, flags: Mapping[str, Any]) -> Loaded:
     """Read what a model is to be fitted to.
 
     Args:
-        columns: names with commas between them; None: all that are not something else.
-        standardise: whether each column is shifted to mean 0 and divided by its standard deviation.
-        min_df: of texts, documents that a word must occur in to be counted.
-        stop_words: of texts, the language whose most frequent words are left out.
+        flags: those about data that were given: columns (names with commas between them), target, label, sequence,
+            standardise; for texts min_df and stop_words.
 
     Raises:
         DataError: the data cannot be read or lack what the model needs.
     """
-    chosen = tuple(name.strip() for name in columns.split(",")) if columns else ()
-    facts = Facts(
-        model=model.name,
-        variant=variant,
-        source=_place(source),
-        columns=chosen,
-        target=target,
-        label=label,
-        sequence=sequence,
-    )
-    if model.reads in ("number", "class", "count"):
-        return _targets(facts)
+    given = dict(flags)
+    texts: dict[str, Any] = {name: given.pop(name) for name in ("min_df", "stop_words") if name in given}
+    if "columns" in given:
+        given["columns"] = tuple(name.strip() for name in given["columns"].split(","))
+    facts = Facts(model=model.name, variant=variant, source=_place(source), **given)
     if model.reads == "documents":
-        options = {"min_df": min_df, "stop_words": stop_words}
-        return _documents(facts, {name: value for name, value in options.items() if value not in (1, None)})
-    return _series(facts) if model.reads == "series" else _rows(facts)
+        return documents(facts, texts)
+    return _READERS[model.reads](facts)
 
 
 def again(facts: Facts, source: str | None = None) -> Loaded:
@@ -142,19 +51,20 @@ def again(facts: Facts, source: str | None = None) -> Loaded:
     Raises:
         DataError: they cannot be read, or are not like those of the run.
     """
-    new = source is not None
-    if source is not None:
-        facts = facts.model_copy(update={"source": _place(source)})
-    if facts.spec.reads in ("number", "class", "count"):
-        if new:
+    if source is None:
+        return documents(facts, {}) if facts.spec.reads == "documents" else _READERS[facts.spec.reads](facts)
+    facts = facts.model_copy(update={"source": _place(source)})
+    match facts.spec.reads:
+        case "number" | "class" | "count":
             facts, table = _scaled(facts, read_table(facts.source, facts.columns))
             return Loaded(facts, {}, {"X": table.x}, table)
-        return _targets(facts)
-    if facts.spec.reads == "documents":
-        return _documents(facts, {})
-    if facts.spec.reads == "series":
-        return _series(facts)
-    return _rows(facts.model_copy(update={"label": None}) if new else facts)
+        case "documents":
+            return documents(facts, {})
+        case "ratings":
+            return pairs(facts)
+        case "series":
+            return _series(facts)
+    return _rows(facts.model_copy(update={"label": None}))
 
 
 def _place(source: str) -> str:
@@ -242,44 +152,6 @@ def _symbols(facts: Facts, apart: list[str]) -> Loaded:
     return Loaded(facts, arguments, arguments, table)
 
 
-def _documents(facts: Facts, options: Mapping[str, Any]) -> Loaded:
-    """Word counts; those of a run keep its vocabulary, and what is not in it is left out."""
-    import numpy as np
-
-    from jensen.inference.corpus import load_documents
-
-    path = Path(facts.source)
-    known = list(facts.columns)
-    is_text = path.suffix.lower() != ".npz"
-    corpus = load_documents(path, **({"vocabulary": known} if known and is_text else options))
-    matrix = corpus.documents.to_scipy()
-    notes: tuple[str, ...] = ()
-    if known and corpus.vocabulary != known:
-        matrix, notes = _matched(matrix, corpus.vocabulary, known)
-    facts = facts.model_copy(
-        update={"columns": tuple(known or corpus.vocabulary), "rows": matrix.shape[0], "source": str(path)}
-    )
-    table = Table(facts.source, np.zeros((matrix.shape[0], 0)), (), {})
-    return Loaded(facts, {"X": matrix}, {"X": matrix}, table, notes)
-
-
-def _matched(matrix: Any, words: list[str], known: list[str]) -> tuple[Any, tuple[str, ...]]:
-    """The columns of `known` words, in their order."""
-    from scipy import sparse
-
-    places = {word: place for place, word in enumerate(known)}
-    there = [place for place, word in enumerate(words) if word in places]
-    if not there:
-        raise DataError("none of the words in these documents is one that the model knows")
-    entries = matrix[:, there].tocoo()
-    columns = [places[words[place]] for place in there]
-    kept = sparse.csr_matrix(
-        (entries.data, (entries.row, [columns[column] for column in entries.col])), shape=(matrix.shape[0], len(known))
-    )
-    lost = matrix.sum() - kept.sum()
-    return kept, (f"{lost:,.0f} of {matrix.sum():,.0f} tokens are left out: the model does not know them",)
-
-
 def _lengths(values: Any) -> list[int]:
     """How many rows after one another have the same value."""
     lengths: list[int] = []
@@ -295,3 +167,13 @@ def _lengths(values: Any) -> list[int]:
 def _left_out(table: Table) -> tuple[str, ...]:
     left = [name for name in table.left_out if table.labels is None or name != table.labels.column]
     return (f"left out, because they are no numbers: {', '.join(left)}",) if left else ()
+
+
+_READERS: Mapping[str, Callable[[Facts], Loaded]] = {
+    "table": _rows,
+    "number": _targets,
+    "class": _targets,
+    "count": _targets,
+    "series": _series,
+    "ratings": ratings,
+}

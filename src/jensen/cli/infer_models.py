@@ -25,10 +25,13 @@ def flag(name: str) -> dict[str, Any]:
     return {"flag": name}
 
 
+TOL = "stop when a sweep changes the ELBO by less than this share of it"
+
+
 class Climb(Section):
     """How the bound is climbed: the same for every model; each also has a `method`."""
 
-    tol: NonNegative = Field(1e-8, description="stop when a sweep changes the ELBO by less than this share of it")
+    tol: NonNegative = Field(1e-8, description=TOL)
     max_iter: Count = Field(1000, description="most sweeps (svi: passes over the data)")
     batch_size: Count | None = Field(None, description="rows of a minibatch [svi: 256]")
     random_state: int = Field(
@@ -70,6 +73,7 @@ class Mixture(Restarts):
         json_schema_extra=flag("concentration"),
     )
     init: Literal["kmeans", "random"] = Field("kmeans", description="where to start")
+    tol: NonNegative = Field(1e-7, description=TOL)
 
 
 class Regression(Ways):
@@ -89,13 +93,17 @@ class Logistic(Climb):
     method: Literal["auto", "cavi", "natural", "gradient", "svi"] = Field(
         "auto", description="auto: cavi, or natural for --bound quadrature"
     )
+    tol: NonNegative = Field(1e-6, description=TOL)
 
 
 class PoissonRegression(Climb):
     """Settings of `BayesianPoissonRegression`."""
 
     ard: bool = Field(False, description="learn for each column whether it is needed")
-    method: Literal["natural", "gradient", "svi"] = Field("natural", description="way up the bound")
+    method: Literal["natural", "gradient", "svi"] = Field(
+        "natural", description="natural, gradient, or svi (minibatches)"
+    )
+    tol: NonNegative = Field(1e-6, description=TOL)
 
 
 class Factors(Restarts):
@@ -105,7 +113,7 @@ class Factors(Restarts):
         None, description="most factors; those not needed are switched off [all]", json_schema_extra=flag("components")
     )
     init: Literal["pca", "random"] = Field("pca", description="where to start")
-    tol: NonNegative = Field(1e-7, description="stop when a sweep changes the ELBO by less than this share of it")
+    tol: NonNegative = Field(1e-7, description=TOL)
 
 
 class Lda(Climb):
@@ -116,10 +124,21 @@ class Lda(Climb):
     eta: Positive | None = Field(None, description="prior of a topic's words [1 / topics]")
     learn_alpha: Literal["symmetric", "asymmetric"] | None = Field(None, description="learn alpha from the data")
     method: Literal["cavi", "svi"] = Field("cavi", description="cavi (sweeps), or svi (minibatches)")
-    tol: NonNegative = Field(1e-5, description="stop when a sweep changes the ELBO by less than this share of it")
+    tol: NonNegative = Field(1e-5, description=TOL)
     max_iter: Count = Field(100, description="most sweeps (svi: passes over the data)")
     batch_size: Count = Field(256, description="documents of a minibatch")
     n_init: Count = Field(1, description="starts; the one with the highest ELBO is kept")
+
+
+class RatingFactors(Restarts):
+    """Settings of `GaussianFactorisation` and `PoissonFactorisation`."""
+
+    likelihood: Literal["gaussian", "poisson"] = Field(
+        "gaussian", description="ratings with normal noise, or counts, of which those not given are zero"
+    )
+    n_factors: Count = Field(10, description="factors", json_schema_extra=flag("factors"))
+    tol: NonNegative = Field(1e-6, description=TOL)
+    max_iter: Count = Field(500, description="most sweeps (svi: passes over the users)")
 
 
 class Hmm(Restarts):
@@ -219,6 +238,20 @@ MODELS: dict[str, Model] = {
             estimators={"": "factor_analysis:BayesianFactorAnalysis"},
             reads="table",
             section=Factors,
+        ),
+        Model(
+            name="ratings",
+            about="what users would think of items: matrix factorisation",
+            text="Ratings of items by users as products of factors, with biases; or counts, by\n"
+            "a Poisson likelihood. Users and items are named by texts or numbers.",
+            example="--data ratings.csv --factors 10",
+            estimators={
+                "gaussian": "factorisation:GaussianFactorisation",
+                "poisson": "factorisation:PoissonFactorisation",
+            },
+            reads="ratings",
+            section=RatingFactors,
+            choice="likelihood",
         ),
         Model(
             name="lda",

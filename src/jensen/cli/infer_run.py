@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jensen.cli.estimates import write_estimates
-from jensen.cli.infer_data import FACTS_FILE, Facts, Loaded, again
+from jensen.cli.infer_data import again
+from jensen.cli.infer_facts import FACTS_FILE, Facts, Loaded
 from jensen.cli.infer_models import Model
+from jensen.cli.options import POSTERIOR_FILE
 from jensen.errors import CheckpointError, DataError, JensenError
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ __all__ = ["TABLE_FILE", "InferenceRun", "estimator_class", "is_inference_run", 
 
 TABLE_FILE = "posterior.csv"
 _STANDARDISED = " Columns were standardised: all numbers are in units of their standard deviations, from their means."
-POSTERIOR_FILE = "posterior.safetensors"
-"""as in jensen.inference.store, which imports torch"""
 
 
 def estimator_class(model: Model, variant: str) -> Any:
@@ -52,7 +52,9 @@ class InferenceRun:
             CheckpointError: there is none, or it is damaged.
         """
         if not is_inference_run(path):
-            what = "is no run of `jensen infer`" if path.exists() else "does not exist"
+            saved = (path / POSTERIOR_FILE).is_file()
+            what = "was saved from Python, and is no run of `jensen infer`" if saved else "is no run of `jensen infer`"
+            what = what if path.exists() else "does not exist"
             raise CheckpointError(f"{path} {what}; `jensen runs` lists those that there are")
         facts = Facts.read(path)
         variant = facts.variant if facts.variant in facts.spec.estimators else ""

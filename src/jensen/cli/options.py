@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
-__all__ = ["DataDirectory", "Force", "Output", "RunPath", "Seed", "SplitName", "whole"]
+__all__ = [
+    "POSTERIOR_FILE",
+    "AnyRunPath",
+    "DataDirectory",
+    "Force",
+    "Output",
+    "RunPath",
+    "Seed",
+    "SplitName",
+    "whole",
+]
 
 
 def whole(least: int = 0) -> Callable[[Any, Sequence[Token]], int]:
@@ -29,7 +39,20 @@ def whole(least: int = 0) -> Callable[[Any, Sequence[Token]], int]:
 
 SplitName = Literal["train", "valid", "test"]
 
-RunPath = Annotated[Path, Parameter(name="RUN", help="run directory, e.g. runs/digits-vae")]
+
+def _trained(_: Any, path: Path) -> None:
+    """Refuse the folder of a posterior where a trained model is wanted."""
+    if (path / POSTERIOR_FILE).is_file():
+        raise ValueError(
+            f"{path} holds a posterior, not a model of `jensen train`: use `jensen infer predict` or `jensen report`"
+        )
+
+
+POSTERIOR_FILE = "posterior.safetensors"
+"""as in jensen.inference.store, which imports torch"""
+
+AnyRunPath = Annotated[Path, Parameter(name="RUN", help="run directory, e.g. runs/digits-vae")]
+RunPath = Annotated[Path, Parameter(name="RUN", help="run directory, e.g. runs/digits-vae", validator=_trained)]
 Output = Annotated[
     Path | None,
     Parameter(name=("--output", "-o"), metavar="FILE", help="where to write, if not into the run's figures/"),

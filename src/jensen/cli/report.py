@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from jensen.cli.options import RunPath
+from jensen.cli.infer_run import InferenceRun
+from jensen.cli.options import POSTERIOR_FILE, AnyRunPath
 from jensen.cli.screen import say
 
 __all__ = ["report"]
 
 
-def report(run: RunPath, /) -> None:
+def report(run: AnyRunPath, /) -> None:
     """Write RUN/report.html, one file with all there is to see of a run.
 
     Curves, reconstructions, samples, latent space, and what `jensen evaluate`
-    found, if it was asked before.
+    found, if it was asked before; of a posterior the bound, the model's own
+    pictures, means and intervals.
 
     jensen report runs/digits-vae
+    jensen report runs/iris-mixture
     """
+    if (run / POSTERIOR_FILE).is_file():
+        say(str(InferenceRun.open(run).write_page()))
+        return
     from jensen.report import write_report
     from jensen.training import Run
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from jensen.cli.history import best
+from jensen.cli.infer_facts import FACTS_FILE, Facts
+from jensen.cli.options import POSTERIOR_FILE
 from jensen.cli.screen import say, table
 from jensen.errors import DataError, JensenError
 
@@ -28,15 +30,30 @@ def runs(root: Annotated[Path, Parameter(name="ROOT", help="folder of runs")] = 
     if root.exists() and not root.is_dir():
         raise DataError(f"{root} is no folder")
     found = list_runs(root)
+    rows = [_row(run) for run in found]
     for path in sorted({file.parent for file in root.glob("*/config.yaml")} - {run.path for run in found}):
         try:
-            found.append(Run.open(path))
+            rows.append(_inferred(path) if (path / POSTERIOR_FILE).is_file() else _row(Run.open(path)))
         except JensenError as error:
             say(f"unreadable: {error}")
-    if not found:
+    if not rows:
         say(f"no runs in {root}; `jensen train --data digits --epochs 100` makes one")
         return
-    table([_row(run) for run in found], ("run", "data", "model", "epochs", "validation", "state"))
+    table(sorted(rows), ("run", "data", "model", "epochs", "validation", "state"))
+
+
+def _inferred(path: Path) -> tuple[str, ...]:
+    """A run of `jensen infer`, without its estimator."""
+    from jensen.inference.store import load_posterior
+
+    facts = Facts.read(path) if (path / FACTS_FILE).is_file() else None
+    fit = load_posterior(path).settings.get("fit")
+    if not isinstance(fit, dict) or not {"n_iter", "elbo", "converged", "stop_reason"} <= set(fit):
+        raise JensenError(f"{path} holds a posterior without what a fit writes; run `jensen infer` again")
+    state = "finished" if fit["converged"] else f"not settled: {fit['stop_reason']}"
+    steps = f"{fit['n_iter']:,} steps"
+    data, model = ("-", "saved from Python") if facts is None else (Path(facts.source).stem, facts.model)
+    return str(path), data, model, steps, f"elbo {fit['elbo']:,.2f}", state
 
 
 def _row(run: Run) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ def as_classes(name: str, values: Any, source: str) -> Classes:
         if len(bad):
             raise DataError(f"{source}: {name!r} is missing or not finite in row {bad[0] + 1}")
         levels, places = np.unique(values, return_inverse=True)
-        return Classes(name, places.astype(np.int64), tuple(f"{level:g}" for level in levels))
+        return Classes(name, places.astype(np.int64), tuple(f"{level:.15g}" for level in levels))
     empty = next((place for place, value in enumerate(values) if value.strip().lower() in MISSING), None)
     if empty is not None:
         raise DataError(f"{source}: {name!r} is missing in row {empty + 1}")
@@ -170,7 +170,7 @@ def read_columns(source: str) -> dict[str, Any]:
     if is_shipped(source):
         return _shipped(source)
     if not path.exists():
-        close = difflib.get_close_matches(source.replace("-", "_").lower(), SHIPPED, n=1)
+        close = difflib.get_close_matches(path.name.replace("-", "_").lower(), SHIPPED, n=1)
         hint = f"did you mean {close[0]}?" if close else f"give a file, or one of {', '.join(SHIPPED)}"
         raise DataError(f"{source}: no such file; {hint}")
     if path.is_dir():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jensen.cli.present.base import Presentation
 
 if TYPE_CHECKING:
-    from jensen.cli.infer_data import Facts
+    from jensen.cli.infer_facts import Facts
 
 __all__ = ["Presentation", "present"]
 
@@ -20,6 +20,7 @@ _HOMES = {
     "mixture": "mixture:MixturePresentation",
     "pca": "factors:FactorPresentation",
     "poisson": "poisson:PoissonPresentation",
+    "ratings": "ratings:RatingPresentation",
     "regression": "regression:RegressionPresentation",
 }
 

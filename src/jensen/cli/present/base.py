@@ -14,7 +14,7 @@ from jensen.cli.estimates import Named, estimates
 from jensen.report import Estimate, Picture, Row
 
 if TYPE_CHECKING:
-    from jensen.cli.infer_data import Facts, Loaded
+    from jensen.cli.infer_facts import Facts, Loaded
 
 __all__ = ["Presentation", "count", "shown_number"]
 

@@ -13,7 +13,7 @@ from jensen.cli.present.base import Presentation, count, numbered, shown_number
 from jensen.report import Picture, Row
 
 if TYPE_CHECKING:
-    from jensen.cli.infer_data import Loaded
+    from jensen.cli.infer_facts import Loaded
 
 __all__ = ["FactorPresentation"]
 

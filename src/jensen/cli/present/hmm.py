@@ -14,7 +14,7 @@ from jensen.cli.present.mixture import component_names, covariances_of
 from jensen.report import Picture, Row
 
 if TYPE_CHECKING:
-    from jensen.cli.infer_data import Loaded
+    from jensen.cli.infer_facts import Loaded
 
 __all__ = ["HmmPresentation"]
 

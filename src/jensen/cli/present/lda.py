@@ -12,7 +12,7 @@ from jensen.cli.present.base import Presentation, count, numbered, shown_number
 from jensen.report import Estimate, Picture, Row
 
 if TYPE_CHECKING:
-    from jensen.cli.infer_data import Loaded
+    from jensen.cli.infer_facts import Loaded
 
 __all__ = ["TopicPresentation"]
 
@@ -27,6 +27,11 @@ class TopicPresentation(Presentation):
     def topics(self) -> list[str]:
         """Their names."""
         return list(numbered("topic", self.fitted.n_topics))
+
+    @property
+    def _shown(self) -> int:
+        """Words that are shown of each topic."""
+        return min(_PICTURE_WORDS, len(self.columns))
 
     def summary(self) -> str:
         """A sentence or two under the heading."""
@@ -58,8 +63,8 @@ class TopicPresentation(Presentation):
             Row("Words", f"{tokens:,.0f}", "", f"In {count(self.facts.rows, 'document')}, repeated ones counted."),
             Row("Log-probability", shown_number(value), "nats a word", "A bound, of the documents fitted to."),
         ]
-        meaning = "Whether a topic's first ten words occur together (NPMI, from −1 to 1), mean over topics."
-        coherence = float(np.mean(self.fitted.coherence(x)))
+        meaning = f"Whether a topic's first {self._shown} words occur together (NPMI, from −1 to 1), mean over topics."
+        coherence = float(np.mean(self.fitted.coherence(x, self._shown)))
         return [*rows, Row("Coherence", shown_number(coherence, 3), "", meaning)]
 
     def pictures(self, data: Loaded | None) -> list[Picture]:
@@ -70,13 +75,13 @@ class TopicPresentation(Presentation):
             lengths = np.asarray(x.sum(axis=1)).ravel()
             proportions = self.fitted.transform(x)
             shares = lengths @ proportions / max(lengths.sum(), 1.0)
-        words = self.fitted.top_words(list(self.columns), _PICTURE_WORDS)
-        order = np.argsort(-self.fitted.topics_, axis=1, kind="stable")[:, :_PICTURE_WORDS]
+        words = self.fitted.top_words(list(self.columns), self._shown)
+        order = np.argsort(-self.fitted.topics_, axis=1, kind="stable")[:, : self._shown]
         weights = np.take_along_axis(self.fitted.topics_, order, axis=1)
         text = "The most probable words of each topic; a bar is the word's probability in the topic."
         if shares is not None:
             text += " The percentage is the topic's share of all words; the largest topics come first."
-        alt = f"Bar charts of the first {_PICTURE_WORDS} words of each of {self.fitted.n_topics} topics."
+        alt = f"Bar charts of the first {self._shown} words of each of {self.fitted.n_topics} topics."
         figure = plots.topics(words, list(weights), shares=shares)
         found = [Picture("topics", "Topics", text, alt, figure)]
         return found if data is None else [*found, self._documents(proportions)]

@@ -14,7 +14,7 @@ from jensen.cli.present.regression import forest
 from jensen.report import Picture, Row
 
 if TYPE_CHECKING:
-    from jensen.cli.infer_data import Loaded
+    from jensen.cli.infer_facts import Loaded
 
 __all__ = ["LogisticPresentation"]
 
