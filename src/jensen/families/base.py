@@ -71,7 +71,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
         """What every `from_standard` calls: tensors, checked, to natural parameters; raises ValueError."""
         standard = cls.Standard(*as_tensors(fields))
         check_shapes(cls.__name__, standard, [c.event_dim for c in cls.constraints.values()])
-        fault = cls._fault(standard, given=True)
+        fault = cls.fault_in(standard, given=True)
         if fault:
             raise ValueError(f"{cls.__name__}: {fault}")
         return cls(cls._to_natural(standard))
@@ -87,7 +87,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
         return cls._constraints(sizes[0] if sizes else 0)
 
     @classmethod
-    def _fault(cls, standard: S, given: bool = False) -> str | None:
+    def fault_in(cls, standard: S, given: bool = False) -> str | None:
         """What is wrong with these standard parameters, in words; None if nothing is.
 
         Args:
@@ -108,7 +108,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
         check_shapes(cls.__name__, natural, cls.event_dims)
         check_symmetric(cls.__name__, natural, cls.event_dims)
         q = cls(natural)
-        fault = cls._fault(q.standard_parameters)
+        fault = cls.fault_in(q.standard_parameters)
         if fault:
             raise ValueError(f"{cls.__name__}: natural parameters outside their domain: {fault}")
         return q
@@ -134,7 +134,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
     def _possible(cls, natural: N) -> Self:
         """The member found for given mean parameters; ValueError if there is none."""
         q = cls(natural)
-        fault = cls._fault(q.standard_parameters)
+        fault = cls.fault_in(q.standard_parameters)
         if fault:
             raise ValueError(f"{cls.__name__}: no member has these mean parameters: {fault}")
         return q
@@ -273,7 +273,7 @@ class ExponentialFamily(ABC, Generic[N, M, S]):
     def is_valid(self) -> bool:
         """Whether the natural parameters are finite and inside their domain."""
         finite = all(bool(f.isfinite().all()) for f in self.natural_parameters)
-        return finite and self._fault(self.standard_parameters) is None
+        return finite and self.fault_in(self.standard_parameters) is None
 
     # --- minimal coordinates ----------------------------------------------------------------------------------------
 

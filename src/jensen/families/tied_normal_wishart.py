@@ -163,7 +163,6 @@ class TiedNormalWishart(ExponentialFamily[TiedNormalWishartNatural, TiedNormalWi
     def _factor(self) -> Tensor:
         """W with V = W^T W."""
 
-
         def compute() -> Tensor:
             weighted = self._loc * self.natural_parameters.kappa.unsqueeze(-1)
             return inverse_factor(self.natural_parameters.inverse_scale_plus_outers - weighted.mT @ self._loc)

@@ -10,7 +10,6 @@ import torch
 from torch import Generator, Tensor
 
 from jensen.errors import NotConjugateError
-from jensen.families.base import symmetric
 from jensen.inference.conjugate import ConjugateModel, Moments, State, terms_of
 
 __all__ = ["check_conjugate"]
@@ -55,11 +54,11 @@ def _direction(state: State, names: Sequence[str], generator: Generator) -> dict
     for name in names:
         q = state.local[name] if name in state.local else state.q[name]
         changes = []
-        for field, e in zip(q.mean_parameters, q.event_dims, strict=True):
+        for field in q.mean_parameters:
             noise = torch.rand(field.shape, generator=generator, dtype=field.dtype).to(field.device) + 0.5
             change = CHANGE * noise * (field.abs() + field.abs().mean().clamp(min=0.1))
-            changes.append(symmetric(change) if e == 2 else change)
-        direction[name] = changes
+            changes.append(change)
+        direction[name] = list(q.symmetrised(changes))
     return direction
 
 

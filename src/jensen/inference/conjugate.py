@@ -22,8 +22,6 @@ from torch.distributions.constraints import Constraint
 
 from jensen.errors import NonFiniteError
 from jensen.families import ExponentialFamily
-from jensen.families.base import symmetric
-from jensen.families.checks import first_violation
 
 __all__ = [
     "Columns",
@@ -328,7 +326,7 @@ def _accumulate(
             continue
         weight = 1.0 if name in state.local else scale
         q = state.local[name] if name in state.local else state.q[name]
-        target = [weight * (symmetric(g) if e == 2 else g) for e, g in zip(q.event_dims, gradients, strict=False)]
+        target = [weight * g for g in q.symmetrised([next(gradients) for _ in leaf])]
         before = result.targets.get(name)
         result.targets[name] = tuple(target if before is None else map(torch.add, before, target))
 
@@ -394,7 +392,7 @@ def _unusual(what: str, q: Family, entropy: Tensor) -> str:
     """What to call this entropy if it is not finite: with the parameter that made it so."""
     if bool(entropy.isfinite().all()):
         return what
-    return f"{what} ({first_violation(q.standard_parameters, q.constraints) or 'parameters in their domain'})"
+    return f"{what} ({q.fault_in(q.standard_parameters) or 'parameters in their domain'})"
 
 
 def unconstrained(parameter: Parameter, value: Tensor) -> Tensor:

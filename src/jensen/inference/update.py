@@ -10,7 +10,6 @@ import torch
 from torch import Generator, Tensor
 
 from jensen.errors import NonFiniteError, NotConjugateError
-from jensen.families.checks import first_violation
 from jensen.inference.conjugate import (
     ConjugateModel,
     Evaluation,
@@ -55,7 +54,7 @@ def update(model: ConjugateModel, state: State, found: Evaluation, rho: float) -
                 raise NonFiniteError(f"latent {name!r}: no step towards the update stays in the natural domain")
             moved = q.moved(target, step)
         if model.linear and not bool(moved.log_partition().isfinite().all()):
-            fault = first_violation(moved.standard_parameters, moved.constraints)
+            fault = moved.fault_in(moved.standard_parameters)
             raise NotConjugateError(
                 f"latent {name!r}: the update is no {type(q).__name__}: {fault}. A term is not linear in its mean "
                 "parameters, has the wrong sign, or the prior is missing; check_conjugate() tells which term"
