@@ -175,7 +175,7 @@ class BayesianLinearRegression(RegressorMixin, VariationalEstimator):  # type: i
         self.noise_ = float((rate / concentration).sqrt())
         learned = self.posterior_.get("relevance")
         alpha = loc.new_tensor(self.precision or 0.0) if learned is None else learned.mean_parameters.mean
-        self.relevance_ = np.array(alpha.expand(len(loc)))
+        self.relevance_ = alpha.expand(len(loc)).clone().numpy()
 
     # --- predicting -------------------------------------------------------------------------------------------------
 

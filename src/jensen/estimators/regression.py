@@ -127,7 +127,7 @@ class GeneralisedRegression(VariationalEstimator):
         self.coef_, self.intercept_ = weights.numpy(), intercept.numpy()
         learned = self.posterior_.get("relevance")
         alpha = loc.new_tensor(self.precision or 0.0) if learned is None else learned.mean_parameters.mean
-        self.relevance_ = np.array(alpha.expand(weights.shape))
+        self.relevance_ = alpha.expand(weights.shape).clone().numpy()
 
     def _predictor(self, X: Any) -> tuple[Tensor, Tensor]:
         """Mean and variance under q of the linear predictor of rows X, each (targets, N)."""
