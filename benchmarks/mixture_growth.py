@@ -80,7 +80,7 @@ def stream(count: int, columns: int = 8, components: int = 10, batch: int = 50_0
         _generate(path, count, centres, batch, rng)
         size = path.stat().st_size / 1e6
         print(f"{count:,} rows of {columns} columns on disk: {size:,.0f} MB")
-        model = BayesianMixture(2 * components, weight_prior="process", total_size=count, random_state=0)
+        model = BayesianMixture(components, mean_precision=0.01, n_init=5, total_size=count, random_state=0)
         start = time.perf_counter()
         base = peak_memory()
         steps = -(-count // batch)

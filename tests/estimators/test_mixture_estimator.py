@@ -349,6 +349,9 @@ def test_save_and_load(covariance: str, weights: str, tmp_path: Path) -> None:
     more = again.partial_fit(x[:50])
     assert more.mean_precision_.sum() == pytest.approx(model.mean_precision_.sum() + 50)
     assert again.get_params() == model.get_params()
+    again = BayesianMixture.load(tmp_path / "model").set_params(total_size=100)
+    with pytest.raises(ValueError, match="total_size must be None"):
+        again.partial_fit(x)
     (tmp_path / "model" / "posterior.safetensors").write_bytes(b"broken")
     with pytest.raises(CheckpointError):
         BayesianMixture.load(tmp_path / "model")
@@ -382,6 +385,15 @@ def test_entries_that_are_no_numbers_are_located(value: float, word: str) -> Non
     for call in (quiet().fit, quiet().partial_fit, model.predict, model.score_samples):
         with pytest.raises(ValueError, match=f"contains {word}: row 17, column 2"):
             call(x)
+
+
+def test_a_fit_that_is_refused_leaves_the_old_one() -> None:
+    x = clusters()
+    model = quiet(n_components=2).fit(x)
+    before = model.score_samples(x)
+    with pytest.raises(ValueError, match="columns without variation"):
+        model.fit(np.full((20, 3), 5.0))
+    np.testing.assert_array_equal(model.score_samples(x), before)
 
 
 def test_wrong_shapes() -> None:

@@ -527,7 +527,12 @@ def test_k_means_of_many_rows_looks_at_some_and_labels_all() -> None:
 def test_a_process_starts_with_its_components_by_size() -> None:
     x, _ = problem(18, n=300, spread=20.0)
     points, prior = Points(x, "full"), prior_of(problem(18)[0], "full", 6, "process")
-    q = MixtureStart(prior, points, 6, largest_first=True).weights(torch.Generator().manual_seed(0))
-    counts = q.standard_parameters.concentration1 - 1
-    assert bool((counts.diff() <= 0).all())
-    assert float(counts[0]) > float(counts[-1])
+    start = MixtureStart(prior, points, 6, process=True)
+    used = []
+    for seed in range(8):
+        q = start.weights(torch.Generator().manual_seed(seed))
+        counts = q.standard_parameters.concentration1 - 1
+        assert bool((counts.diff() <= 0).all())
+        last = q.standard_parameters.concentration0[-1] - 0.7  # what the last stick of all is left
+        used.append(int((counts > 0).sum()) + int(last > 0.5))
+    assert used == [6, 3, 1, 6, 3, 1, 6, 3]

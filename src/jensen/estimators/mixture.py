@@ -25,7 +25,7 @@ from jensen.estimators.mixture_checks import (
     positive,
     units_of,
 )
-from jensen.inference import Result, State, Svi
+from jensen.inference import Result, State, Svi, infer
 from jensen.inference.mixture import (
     MixturePrior,
     coefficients,
@@ -53,6 +53,7 @@ Array = npt.NDArray[np.float64]
 
 _ROWS = 65_536
 _RENUMBERINGS = 10
+_FIRST_SWEEPS = 20
 
 
 class BayesianMixture(DensityMixin, VariationalEstimator):  # type: ignore[misc]
@@ -80,7 +81,8 @@ class BayesianMixture(DensityMixin, VariationalEstimator):  # type: ignore[misc]
             (D, D) for "full" and "tied", its diagonal (D,) for "diag", a number for "spherical". Default: the sample
             covariance (its diagonal, the diagonal's mean), which must not be singular then.
         init: "kmeans", or "random" (the nearest of K random rows).
-        n_init: starts; the fit with the highest ELBO is kept.
+        n_init: starts; the fit with the highest ELBO is kept. For a "process" they have K, K/2, K/4, ..., 1 clusters in
+            turn, so that a few of them find how many are needed.
         method: "cavi", "natural", "gradient", or "svi" (minibatches of `batch_size` rows): see
             `jensen.inference.infer`.
         tol: stop when a sweep changes the ELBO by less than tol x |ELBO|.
@@ -172,8 +174,7 @@ class BayesianMixture(DensityMixin, VariationalEstimator):  # type: ignore[misc]
         """
         points = self._begin(X)
         self._stream: Svi | None = None
-        model_start = MixtureStart(self._prior, points, self.n_components, self.init, self.weight_prior == "process")
-        start: dict[str, Any] = {"weights": model_start.weights, "components": model_start.components}
+        start = self._starts(points)
         options: dict[str, Any] = {"chunk_size": None}
         if responsibilities is not None:
             if self.n_init != 1:
@@ -188,8 +189,12 @@ class BayesianMixture(DensityMixin, VariationalEstimator):  # type: ignore[misc]
     def partial_fit(self, X: npt.ArrayLike, y: Any = None) -> Self:
         """Learn from one batch of a stream: a step of stochastic inference, or Bayesian updating (see `total_size`).
 
-        The first batch (unless `fit` came before) sets centre, scale and default priors, and its k-means the start, so
-        it should be large and typical. `elbo_trace_` gets an estimate a batch.
+        The first batch (unless `fit` came before) sets centre, scale and default priors, and a few sweeps over it from
+        each of `n_init` starts give the start, so it should be large and typical. `elbo_trace_` gets an estimate a
+        batch.
+
+        Raises:
+            ValueError: as `fit`; or `total_size` is given after `load`, which does not bring the prior back.
         """
         stream: Svi | None = getattr(self, "_stream", None)
         before = [] if stream is None else self.elbo_trace_
@@ -204,31 +209,39 @@ class BayesianMixture(DensityMixin, VariationalEstimator):  # type: ignore[misc]
         """Check everything, choose coordinates and the prior."""
         check_choices(self)
         rows = self._rows(X, reset=True)
-        self.centre_, self.scale_ = units_of(rows, one_unit=self.covariance_type == "spherical")
-        points = self._points(rows)
+        centre, scale = units_of(rows, one_unit=self.covariance_type == "spherical")
+        points = self._points(rows, centre, scale)
         default = 1.0 / self.n_components if self.weight_prior == "dirichlet" else 1.0
         concentration = default if self.weight_concentration is None else self.weight_concentration
-        self._prior = mixture_prior(
+        prior = mixture_prior(
             self.covariance_type,
             self.n_components,
             weight_prior=self.weight_prior,
             concentration=positive("weight_concentration", concentration),
-            mean=mean_prior_of(self.mean_prior, points.x, self.centre_, self.scale_),
+            mean=mean_prior_of(self.mean_prior, points.x, centre, scale),
             mean_precision=positive("mean_precision", self.mean_precision),
             degrees_of_freedom=degrees_of_freedom_of(self.degrees_of_freedom, self.covariance_type, rows.shape[1]),
-            covariance_prior=covariance_prior_of(self.covariance_prior, self.covariance_type, points.x, self.scale_),
+            covariance_prior=covariance_prior_of(self.covariance_prior, self.covariance_type, points.x, scale),
         )
+        self._prior, self.centre_, self.scale_ = prior, centre, scale
         return points
+
+    def _starts(self, points: Points) -> dict[str, Any]:
+        """First q, as functions of a generator."""
+        drawn = MixtureStart(self._prior, points, self.n_components, self.init, self.weight_prior == "process")
+        return {"weights": drawn.weights, "components": drawn.components}
 
     def _begin_stream(self, X: npt.ArrayLike) -> Svi:
         if not hasattr(self, "means_"):
             points = self._begin(X)
-            generator = torch.Generator().manual_seed(self._seed())
-            drawn = MixtureStart(self._prior, points, self.n_components, self.init, self.weight_prior == "process")
-            start = {"weights": drawn.weights(generator), "components": drawn.components(generator)}
+            begin = mixture_model(self._prior, self._starts(points))
+            first = infer(begin, points, seed=self._seed(), n_init=self.n_init, max_steps=_FIRST_SWEEPS)
+            start: dict[str, Any] = dict(first.posterior)
         else:  # on with what is known already
             start = dict(self._posterior)
-            if self.total_size is None or not hasattr(self, "_prior"):
+            if self.total_size is not None and not hasattr(self, "_prior"):
+                raise ValueError("a loaded model knows its posterior but not its prior: total_size must be None")
+            if self.total_size is None:
                 self._prior = MixturePrior(self.covariance_type, start["weights"], start["components"])
         return Svi(mixture_model(self._prior, start), self.total_size)
 
@@ -332,9 +345,11 @@ class BayesianMixture(DensityMixin, VariationalEstimator):  # type: ignore[misc]
         check_finite(rows)
         return rows
 
-    def _points(self, rows: Array) -> Points:
-        x = torch.from_numpy((rows - self.centre_) / self.scale_)
-        log_scale = float(np.log(self.scale_).sum())
+    def _points(self, rows: Array, centre: Array | None = None, scale: Array | None = None) -> Points:
+        """Rows in the coordinates of the computation, by default those of the fit."""
+        scale = self.scale_ if scale is None else scale
+        x = torch.from_numpy((rows - (self.centre_ if centre is None else centre)) / scale)
+        log_scale = float(np.log(scale).sum())
         return Points(x, self.covariance_type, self.chunk_size, cache=self.cache_features, log_scale=log_scale)
 
     def _batches(self, X: npt.ArrayLike) -> Iterator[Points]:

@@ -29,21 +29,25 @@ class MixtureStart:
 
     Args:
         init: "kmeans", or "random": K different rows as centres.
-        largest_first: number components by size, as a Dirichlet process expects them.
+        process: whether the weights are those of a Dirichlet process. Components are numbered by size then, and starts
+            have K, K/2, K/4, ..., 1 clusters in turn: rows once spread over too many components rarely come together.
     """
 
     prior: MixturePrior
     points: Points
     count: int
     init: Init = "kmeans"
-    largest_first: bool = False
+    process: bool = False
     _drawn: dict[str, Any] = field(default_factory=dict, repr=False)
+    _starts: int = 0
 
     def weights(self, generator: Generator) -> Any:
         """A new start; its weights."""
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
-        labels = initial_labels(self.points, self.count, self.init, seed)
-        if self.largest_first:
+        clusters = self.count >> self._starts % self.count.bit_length() if self.process else self.count
+        self._starts += 1
+        labels = initial_labels(self.points, clusters, self.init, seed)
+        if self.process:
             sizes = torch.bincount(labels, minlength=self.count)
             labels = torch.argsort(torch.argsort(sizes, descending=True, stable=True))[labels]
         sums = statistics(labels, self.points, self.count)
