@@ -152,7 +152,7 @@ class BayesianGaussianHMM(BayesianHMM):
         return Sequences(values - torch.as_tensor(self.centre_), sequences.lengths)
 
     def _emission_prior(self, sequences: Sequences) -> Family:
-        x = sequences.values[~sequences.values[:, 0].isnan()]
+        x = sequences.values[sequences.observed]
         dim = x.shape[1]
         variances = x.var(0, correction=0)
         variances = torch.where(variances > 0, variances, 1.0)
@@ -177,7 +177,7 @@ class BayesianGaussianHMM(BayesianHMM):
 
     def _first_states(self, sequences: Sequences, seed: int) -> Tensor:
         x, k = sequences.values, int(self.n_states)
-        seen = ~x[:, 0].isnan()
+        seen = sequences.observed
         states = torch.full((len(x), k), 1 / k, dtype=x.dtype)
         labels = initial_labels(Points(x[seen], self.covariance_type), k, self.init, seed)
         states[seen] = torch.eye(k, dtype=x.dtype)[labels]

@@ -203,8 +203,10 @@ class BayesianHMM(VariationalEstimator):
         return found.log_steps.numpy()
 
     def score(self, X: Any, y: Any = None, lengths: Any = None) -> float:
-        """Mean of `score_samples`: nats an observation."""
-        return float(self.score_samples(X, lengths).mean())
+        """Mean of `score_samples` over the observations that are not missing: nats an observation."""
+        arguments = self._arguments(X, lengths, predictive=True)
+        logs = forward_backward(*arguments, smooth=False).log_steps
+        return float(logs.sum() / max(1, int(arguments[3].observed.sum())))
 
     def forecast(self, X: Any, lengths: Any = None, *, steps: int = 1) -> Forecast:
         """What is expected `steps` after the end of each sequence, by the predictive density of `score_samples`."""

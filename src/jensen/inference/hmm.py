@@ -61,7 +61,7 @@ class GaussianEmissions:
     def features(self, sequences: Sequences) -> Tensor:
         """T(x) of shape (P, N), a missing observation all zeros; kept with the batch."""
         if self.covariance not in sequences.kept:
-            missing = sequences.values[:, 0].isnan()
+            missing = ~sequences.observed
             t = features(sequences.values.nan_to_num(), self.covariance)
             sequences.kept[self.covariance] = t.masked_fill_(missing, 0) if bool(missing.any()) else t
         return sequences.kept[self.covariance]
@@ -78,7 +78,7 @@ class GaussianEmissions:
         student = predictive(self.covariance, equal, q)
         x = sequences.values
         log_joint = student._log_joint(x.nan_to_num()) - student.weights.log()
-        return log_joint.masked_fill(x[:, :1].isnan(), 0)
+        return log_joint.masked_fill(~sequences.observed.unsqueeze(1), 0)
 
     def draw(self, q: Any, states: Tensor, generator: Generator) -> Tensor:
         """Observations (T, D) of a path (T,), the states' parameters drawn from q once for all of it."""
@@ -102,11 +102,11 @@ class CategoricalEmissions:
 
     def potentials(self, m: Any, sequences: Sequences) -> Tensor:
         """E[log theta_k,x_n] of every observation, (N, K), nats."""
-        return self._look_up(m.log, sequences.values)
+        return self._look_up(m.log, sequences)
 
     def log_predictive(self, q: Family, sequences: Sequences) -> Tensor:
         """log E_q[theta_k,x_n], (N, K), nats."""
-        return self._look_up(expected_probabilities(q).log(), sequences.values)
+        return self._look_up(expected_probabilities(q).log(), sequences)
 
     def draw(self, q: Any, states: Tensor, generator: Generator) -> Tensor:
         """Symbols (T,) of a path (T,), the states' probabilities drawn from q once for all of it."""
@@ -114,9 +114,9 @@ class CategoricalEmissions:
         return torch.multinomial(table[states], 1, generator=generator).squeeze(1)
 
     @staticmethod
-    def _look_up(table: Tensor, symbols: Tensor) -> Tensor:
-        found = embedding(symbols.clamp(min=0), table.mT.contiguous())
-        missing = symbols < 0
+    def _look_up(table: Tensor, sequences: Sequences) -> Tensor:
+        found = embedding(sequences.values.clamp(min=0), table.mT.contiguous())
+        missing = ~sequences.observed
         return found.masked_fill(missing.unsqueeze(1), 0) if bool(missing.any()) else found
 
 

@@ -133,6 +133,13 @@ class Sequences:
         """(N,) the sequence of each observation."""
         return torch.repeat_interleave(torch.arange(len(self)), self.lengths).to(self.values.device)
 
+    @cached_property
+    def observed(self) -> Tensor:
+        """(N,) whether an observation is there: not NaN, not a symbol below 0."""
+        if not self.values.is_floating_point():
+            return self.values >= 0
+        return ~self.values.reshape(len(self.values), -1)[:, 0].isnan()
+
     def __getitem__(self, index: slice | Tensor) -> Sequences:
         chosen = torch.arange(len(self))[index if isinstance(index, slice) else index.cpu()]
         if len(chosen) == len(self) and bool((chosen == torch.arange(len(self))).all()):
