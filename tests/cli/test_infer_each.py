@@ -230,6 +230,20 @@ def test_ratings_of_a_sparse_matrix(jensen: Jensen, tmp_path: Path) -> None:
     assert InferenceRun.open(tmp_path / "run").estimator.item_factors_.shape == (8, 2)
 
 
+@pytest.mark.parametrize("form", ["mean-field", "full"])
+def test_one_gaussian_to_another(jensen: Jensen, tmp_path: Path, form: str) -> None:
+    x = np.random.default_rng(0).multivariate_normal([1.0, 50.0], [[1, 1.5], [1.5, 4]], size=60)
+    data = write(tmp_path / "t.csv", u=x[:, 0], v=x[:, 1])
+    model, table, predicted = fitted(jensen, tmp_path / "run", "gaussian", data, "--form", form)
+    np.testing.assert_allclose(column(predicted, "log density"), model.score_samples(x))
+    assert [(row["group"], row["name"]) for row in table] == [("q", "u"), ("q", "v")]
+    np.testing.assert_allclose(column(table, "mean"), x.mean(0), rtol=1e-3)
+    deviations = np.sqrt(np.diag(model.covariance_))
+    np.testing.assert_allclose(column(table, "upper 0.95"), model.mean_ + stats.norm.ppf(0.975) * deviations)
+    assert sections(tmp_path / "run")[1:4] == ["elbo", "path", "end"]
+    assert (tmp_path / "run" / "figures" / "report" / "path.gif").read_bytes().startswith(b"GIF89a")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from jensen.report import Estimate, InferencePage, Picture, Row, write_inference_report
 from jensen.report.inference import number
@@ -77,6 +79,19 @@ def test_pictures_are_in_the_page_and_files(tmp_path: Path) -> None:
     content = base64.b64decode((image["src"] or "").partition(",")[2], validate=True)
     assert content == (tmp_path / "figures" / "report" / "elbo.png").read_bytes()
     assert image["alt"] == "A curve that rises to the right."
+
+
+def test_an_animation_stands_as_it_is(tmp_path: Path) -> None:
+    drawn = io.BytesIO()
+    Image.new("P", (120, 40)).save(drawn, "GIF", save_all=True, append_images=[Image.new("P", (120, 40), 1)])
+    picture = Picture("path", "On the way", "q moves.", "An animation of a moving ellipse.", gif=drawn.getvalue())
+    page = Read(write_inference_report(tmp_path, replace(PAGE, pictures=[picture, *PAGE.pictures])))
+    first, second = (attributes for tag, attributes in page.elements if tag == "img")
+    kind, _, content = (first["src"] or "").partition(",")
+    assert kind == "data:image/gif;base64"
+    assert base64.b64decode(content) == drawn.getvalue() == (tmp_path / "figures" / "report" / "path.gif").read_bytes()
+    assert first["width"] == "120"
+    assert (second["src"] or "").startswith("data:image/png")
 
 
 def test_names_are_text_and_nothing_is_loaded(tmp_path: Path) -> None:

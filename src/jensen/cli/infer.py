@@ -11,7 +11,7 @@ from cyclopts import App, Group, Parameter
 
 from jensen.cli.climb import climb
 from jensen.cli.flags import config_keys, section_parameters
-from jensen.cli.infer_models import MODELS, Climb, Model, Restarts
+from jensen.cli.infer_models import MODELS, Model, Restarts, Steps
 from jensen.cli.options import Force, whole
 from jensen.cli.outputs import claim, write_columns
 from jensen.cli.screen import say, table
@@ -100,7 +100,7 @@ def _command(model: Model) -> Any:
     hidden = set().union(*READS.values()) - READS[model.reads]
     own = [parameter for name, parameter in OWN.items() if name not in hidden]
     own[0] = own[0].replace(annotation=Annotated[str, Parameter(group=DATA, metavar="FILE", help=FILES[model.reads])])
-    climbing = {*Climb.model_fields, *Restarts.model_fields}
+    climbing = {*Restarts.model_fields, "rho"}
     settings = section_parameters(model.section, lambda name: CLIMB if name in climbing else MODEL)
     fit.__name__ = model.name
     fit.__doc__ = (
@@ -143,7 +143,7 @@ def fit_model(model: Model, given: Mapping[str, Any]) -> None:
         say(f"warning: {warning}")
 
 
-def _arguments(model: Model, variant: str, settings: Climb, given: Mapping[str, Any], maker: Any) -> dict[str, Any]:
+def _arguments(model: Model, variant: str, settings: Steps, given: Mapping[str, Any], maker: Any) -> dict[str, Any]:
     """Settings as the estimator's arguments; one that this variant does not have may not be given."""
     known = inspect.signature(maker).parameters
     flags = {key.path[0]: key.flag for key in config_keys(model.section)}
@@ -153,10 +153,14 @@ def _arguments(model: Model, variant: str, settings: Climb, given: Mapping[str, 
     return {name: value for name, value in settings.model_dump().items() if name in known}
 
 
-def _most_steps(settings: Climb, rows: int) -> int:
+def _most_steps(settings: Steps, rows: int) -> int:
     """Steps that a fit can take: sweeps, or minibatches."""
     method = getattr(settings, "method", "cavi")
-    size = None if method in ("auto", "cavi") else settings.batch_size or (256 if method == "svi" else None)
+    size = (
+        None
+        if method in ("auto", "cavi")
+        else getattr(settings, "batch_size", None) or (256 if method == "svi" else None)
+    )
     return settings.max_iter * (1 if size is None else -(-rows // size))
 
 

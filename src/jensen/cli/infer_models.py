@@ -14,7 +14,7 @@ from pydantic import Field
 
 from jensen.config import Count, NonNegative, Positive, Section
 
-__all__ = ["MODELS", "Climb", "Model", "Reads"]
+__all__ = ["MODELS", "Climb", "Model", "Reads", "Restarts", "Steps"]
 
 Reads = Literal["table", "number", "class", "count", "documents", "series", "ratings"]
 """What a model is fitted to: rows of numbers, rows with a target of this kind, bags of words, time series, ratings."""
@@ -28,11 +28,16 @@ def flag(name: str) -> dict[str, Any]:
 TOL = "stop when a sweep changes the ELBO by less than this share of it"
 
 
-class Climb(Section):
-    """How the bound is climbed: the same for every model; each also has a `method`."""
+class Steps(Section):
+    """When to stop: the same for every model; each also has a `method`."""
 
     tol: NonNegative = Field(1e-8, description=TOL)
     max_iter: Count = Field(1000, description="most sweeps (svi: passes over the data)")
+
+
+class Climb(Steps):
+    """Models that can take minibatches."""
+
     batch_size: Count | None = Field(None, description="rows of a minibatch [svi: 256]")
     random_state: int = Field(
         0, ge=0, lt=2**31, description="seed of starts and minibatches", json_schema_extra=flag("seed")
@@ -141,6 +146,18 @@ class RatingFactors(Restarts):
     max_iter: Count = Field(500, description="most sweeps (svi: passes over the users)")
 
 
+class GaussianPath(Steps):
+    """Settings of `GaussianFit`."""
+
+    form: Literal["mean-field", "full"] = Field("mean-field", description="of q: independent columns, or not")
+    distance: float = Field(
+        4.0, allow_inf_nan=False, description="where q begins, in standard deviations from the mean"
+    )
+    width: Positive = Field(0.4, description="how wide q begins, in standard deviations of the data")
+    method: Literal["cavi", "natural", "gradient"] = Field("natural", description="cavi, natural, or gradient")
+    rho: Positive | None = Field(None, description="step size (natural) or learning rate (gradient)")
+
+
 class Hmm(Restarts):
     """Settings of `BayesianGaussianHMM` and `BayesianCategoricalHMM`."""
 
@@ -174,7 +191,7 @@ class Model:
     example: str
     estimators: Mapping[str, str]
     reads: Reads
-    section: type[Climb]
+    section: type[Steps]
     choice: str = ""
 
 
@@ -252,6 +269,16 @@ MODELS: dict[str, Model] = {
             reads="ratings",
             section=RatingFactors,
             choice="likelihood",
+        ),
+        Model(
+            name="gaussian",
+            about="one Gaussian moving to another, to look at",
+            text="The smallest inference there is: a Gaussian climbs the bound to the mean and\n"
+            "covariance of the data, with an animation of its way.",
+            example="--data iris --columns 'petal length (cm),petal width (cm)'",
+            estimators={"": "gaussian_fit:GaussianFit"},
+            reads="table",
+            section=GaussianPath,
         ),
         Model(
             name="lda",

@@ -32,13 +32,18 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Picture:
-    """A section of the page; `figure` None where only words are to be said."""
+    """A section of the page; without `figure` and `gif` only words are said.
+
+    Args:
+        gif: bytes of an animation, shown instead of `figure`.
+    """
 
     name: str
     title: str
     text: str
     alt: str = ""
     figure: Figure | None = None
+    gif: bytes = b""
 
 
 class Embedded(NamedTuple):
@@ -49,24 +54,29 @@ class Embedded(NamedTuple):
     text: str
     alt: str
     source: str
-    """data: URL of the PNG; empty where there is only text"""
+    """data: URL of the PNG or GIF; empty where there is only text"""
     width: int
     """on the page, in CSS pixels"""
 
 
 def embed(folder: Path, pictures: Iterable[Picture]) -> list[Embedded]:
-    """The pictures as data URLs, and also as files NAME.png in `folder`."""
+    """The pictures as data URLs, and also as files NAME.png (or .gif) in `folder`."""
     return [_embed(folder, picture) for picture in pictures]
 
 
 def _embed(folder: Path, picture: Picture) -> Embedded:
-    source, width = "", 0
-    if picture.figure is not None:
-        content = png(picture.figure, dpi=round(_DPI * _SHARPNESS))
+    if not picture.gif and picture.figure is None:
+        return Embedded(picture.name, picture.title, picture.text, picture.alt, "", 0)
+    content, kind = picture.gif, "gif"
+    if picture.gif:
+        width = int.from_bytes(content[6:8], "little")  # after the six letters that a GIF begins with
+    else:
+        assert picture.figure is not None
+        content, kind = png(picture.figure, dpi=round(_DPI * _SHARPNESS)), "png"
         width = round(int.from_bytes(content[16:20], "big") / _SHARPNESS)  # the IHDR chunk of a PNG comes first
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{picture.name}.png", lambda temporary: temporary.write_bytes(content))
-        source = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / f"{picture.name}.{kind}", lambda temporary: temporary.write_bytes(content))
+    source = f"data:image/{kind};base64," + base64.b64encode(content).decode("ascii")
     return Embedded(picture.name, picture.title, picture.text, picture.alt, source, width)
 
 

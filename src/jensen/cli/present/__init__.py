@@ -14,6 +14,7 @@ __all__ = ["Presentation", "present"]
 
 _HOMES = {
     "factors": "factors:FactorPresentation",
+    "gaussian": "gaussian:GaussianPresentation",
     "hmm": "hmm:HmmPresentation",
     "lda": "lda:TopicPresentation",
     "logistic": "logistic:LogisticPresentation",
