@@ -122,8 +122,9 @@ def _scaled(
     """By scaled probabilities; None where their range does not suffice."""
     device = potentials.device
     rows, places = layout.rows.to(device), layout.places.to(device)
-    highest = potentials.amax(1)
-    factors = (potentials - highest.unsqueeze(1)).exp().index_select(0, rows)
+    factors = potentials.index_select(0, rows)
+    highest = factors.amax(1, keepdim=True)
+    factors.sub_(highest).exp_()
     start, step = (initial - initial.max()).exp(), (transitions - transitions.max()).exp()
     passes = _Passes(factors, start, step, layout)
     entering, leaving = passes.boundaries() if layout.most > 1 else (None, None)
@@ -131,18 +132,18 @@ def _scaled(
     tiny = torch.finfo(potentials.dtype).tiny
     if not float(scale.min()) > tiny**0.3:  # also where it is NaN
         return None
-    log_steps = highest + scale.log().index_select(0, places) + transitions.max()
+    log_steps = (highest.squeeze(1) + scale.log()).index_select(0, places) + transitions.max()
     log_steps[sequences.starts.to(device)] += initial.max() - transitions.max()
     filtered = alpha.index_select(0, places)
     if not smooth:
         return Smoothed(log_steps, filtered, None, None)
-    beta = passes.backward(scale, leaving)
+    beta, later = passes.backward(scale, leaving)
     if not float(beta.max()) < tiny**-0.5:  # a state that was rounded to nothing may have mattered after all
         return None
-    later = (factors * beta / scale.unsqueeze(1)).index_select(0, places)
+    marginals = beta.mul_(alpha).index_select(0, places)
+    later = later.index_select(0, places)
     later[sequences.starts.to(device)] = 0
-    pairs = step * (filtered[:-1].T @ later[1:])
-    return Smoothed(log_steps, filtered, filtered * beta[places], pairs)
+    return Smoothed(log_steps, filtered, marginals, step * (filtered[:-1].T @ later[1:]))
 
 
 class _Passes:
@@ -178,13 +179,16 @@ class _Passes:
             before = now.div_(norm)
         return alpha, scale.squeeze(1)
 
-    def backward(self, scale: Tensor, leaving: Tensor | None) -> Tensor:
+    def backward(self, scale: Tensor, leaving: Tensor | None) -> tuple[Tensor, Tensor]:
         """Packed (N, K): how much likelier what follows is from a state, over the average of the filtered ones.
 
-        `leaving` (blocks, K): the same after each block; None: every block ends its sequence.
+        And the same from before the observation on: times its factor, over its scale.
+
+        `leaving` (blocks, K): the former after each block; None: every block ends its sequence.
         """
         beta = torch.ones_like(self.factors)
-        weights = self.cut(self.factors / scale.unsqueeze(1))
+        later = self.factors / scale.unsqueeze(1)
+        weights = self.cut(later)
         back = self.step.T.contiguous()
         after = None
         for now, weight in zip(reversed(self.cut(beta)), reversed(weights), strict=True):
@@ -193,8 +197,8 @@ class _Passes:
                 torch.mm(after, back, out=now if going_on == len(now) else now[:going_on])
             if leaving is not None and going_on < len(now):
                 now[going_on:] = leaving[going_on : len(now)]
-            after = weight * now
-        return beta
+            after = weight.mul_(now)
+        return beta, later
 
     def boundaries(self) -> tuple[Tensor, Tensor]:
         """(entering, leaving) of every block.
