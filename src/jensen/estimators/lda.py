@@ -184,10 +184,10 @@ class TopicModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VariationalE
             begin, alpha = (start, alpha) if first else (self._topics(), torch.as_tensor(self.alpha_))
             self._svi = self._stochastic(begin, alpha, self.total_size)
         assert self._svi is not None
-        words = self._svi.partial_fit(documents) * self.total_size / len(documents)
+        self._svi.partial_fit(documents)
         self.n_iter_, self.converged_, self.stop_reason_ = self._svi.steps, False, "a stream has no end"
         self.alpha_, self.elbo_trace_ = self._svi.alpha.numpy(), []
-        self._fitted = {"words": words}  # the rest follows when it is asked for
+        self._fitted = {}  # it follows when it is asked for
         return self
 
     def _check_arguments(self) -> None:
@@ -265,11 +265,10 @@ class TopicModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VariationalE
         fitted: dict[str, Any] = self.__dict__.get("_fitted", {})
         if "posterior" not in fitted:
             svi: TopicSvi | None = self.__dict__.get("_svi")
-            if svi is None or "words" not in fitted:
+            if svi is None:
                 raise AttributeError("not fitted yet: call fit or partial_fit")
             fitted["posterior"] = {"topics": svi.topics.posterior()}
-        posterior: dict[str, ExponentialFamily[Any, Any, Any]] = fitted["posterior"]
-        return posterior
+        return dict(fitted["posterior"])
 
     @posterior_.setter
     def posterior_(self, value: Mapping[str, ExponentialFamily[Any, Any, Any]]) -> None:
@@ -281,7 +280,8 @@ class TopicModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VariationalE
         topics = self._topics()
         if "elbo" not in self._fitted:
             prior = self._prior(topics.event_shape[0]).expand(topics.batch_shape)
-            self._fitted["elbo"] = self._fitted["words"] - float(topics.kl_divergence(prior).sum())
+            assert self._svi is not None
+            self._fitted["elbo"] = self._svi.last_bound() - float(topics.kl_divergence(prior).sum())
         return float(self._fitted["elbo"])
 
     @elbo_.setter

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -87,14 +88,14 @@ class LocalStep:
         self, documents: Documents, weights: Weights, alpha: Tensor, start: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """(gamma (D, K), each document's bound (D,), nats); from `start`, no document's bound falls."""
-        options = {"tol": self.tol, "max_iter": self.max_iter}
-        gamma = infer_documents(documents, weights, alpha, start=start, **options)  # type: ignore[arg-type]
+        options: Any = {"tol": self.tol, "max_iter": self.max_iter}
+        gamma = infer_documents(documents, weights, alpha, start=start, **options)
         bounds = document_bounds(documents, gamma, weights, alpha)
         if start is not None:
             worse = bounds < document_bounds(documents, start, weights, alpha)
             if bool(worse.any()):  # the extrapolation went astray: plain steps cannot
                 some, begin = documents[worse], start[worse]
-                gamma[worse] = infer_documents(some, weights, alpha, start=begin, accelerate=False, **options)  # type: ignore[arg-type]
+                gamma[worse] = infer_documents(some, weights, alpha, start=begin, accelerate=False, **options)
                 bounds[worse] = document_bounds(some, gamma[worse], weights, alpha)
         return gamma, bounds
 
@@ -269,14 +270,15 @@ class TopicSvi:
         self.topics, self.alpha, self.total_size, self.rho = Topics(start, eta, dtype), alpha, total_size, rho
         self.local, self.learn_alpha, self.dtype = local or LocalStep(), learn_alpha, dtype
         self.log_theta: Tensor | None = None
+        self._last: tuple[Documents, Tensor, Weights, Tensor] | None = None
         self.steps = 0
 
-    def partial_fit(self, batch: Documents) -> float:
-        """Learn from a batch; the documents' part of its bound at the topics before it, nats."""
+    def partial_fit(self, batch: Documents) -> None:
+        """Learn from a batch."""
         words, documents = batch.to(dtype=self.dtype).compact()
         alpha = self.alpha.to(self.dtype)
         weights = self.topics.weights(words)
-        gamma, bounds = self.local(documents, weights, alpha)
+        gamma = infer_documents(documents, weights, alpha, tol=self.local.tol, max_iter=self.local.max_iter)
         statistics = word_statistics(documents, gamma, weights).mul_(self.total_size / len(batch))
         no_gradient = isinstance(self.rho, RobbinsMonro)  # which does not look at it
         rho = self.rho(self.steps, gamma[:0].flatten() if no_gradient else self.topics.gradient(words, statistics))
@@ -285,8 +287,14 @@ class TopicSvi:
             mean = _dirichlet(gamma).mean_parameters.log.mean(0)
             self.log_theta = mean if self.log_theta is None else torch.lerp(self.log_theta, mean, rho)
             self.alpha = fit_alpha(self.log_theta, self.learn_alpha == "symmetric")
+        self._last = documents, gamma, weights, alpha
         self.steps += 1
-        return float(bounds.sum())
+
+    def last_bound(self) -> float:
+        """The documents' part of the last batch's bound, at the topics before it: an estimate for all, nats."""
+        assert self._last is not None
+        bounds = document_bounds(*self._last)
+        return float(bounds.double().sum()) * self.total_size / len(bounds)
 
 
 def fit_svi(
@@ -315,7 +323,10 @@ def fit_svi(
     prior = _dirichlet(torch.full((documents.vocabulary,), svi.topics.eta, dtype=torch.float64))
     for step in range(1, max_steps + 1):
         order = torch.randperm(len(documents), generator=generator)
-        words = sum(svi.partial_fit(documents[rows]) for rows in order.split(batch_size))
+        words = 0.0
+        for rows in order.split(batch_size):
+            svi.partial_fit(documents[rows])
+            words += svi.last_bound() * len(rows) / svi.total_size
         topics = svi.topics.posterior()
         trace.append(words - float(topics.kl_divergence(prior.expand(topics.batch_shape)).sum()))
         if callback:

@@ -36,13 +36,13 @@ __all__ = [
 # 2e-7. Its first coefficient is near the 1/24 of the asymptotic series.
 _SHIFT = 1.18
 _SERIES = (0.04174117304671056, 0.02746230650986221, 0.016558667661521437, -0.007203362403955441)
-_FLOOR = {torch.float32: -43.0, torch.float64: -350.0}
+_FLOOR = {torch.float32: -40.0, torch.float64: -350.0}
 """smallest exponents of weights: the product of two is still a normal number, so that no normaliser is 0"""
 _CHUNK = 1 << 17
 """elements that are worked on at a time: a few such buffers fit the second-level cache"""
 _LARGEST_STEP = 64.0
 """of the extrapolation, in units of a plain step"""
-_KEPT = 0.75
+_KEPT = 0.85
 """share of unconverged documents below which the rest are dropped"""
 
 
@@ -67,26 +67,29 @@ def exp_digamma(x: Tensor, divisor: Tensor | None = None) -> Weights:
         shift = logs.amax(1)
         weight = logs.sub_(shift[:, None]).clamp_(min=_FLOOR[x.dtype]).exp_()
         return Weights(weight if divisor is None else weight.div_(divisor), shift)
-    weight = torch.empty_like(x)
-    shift = torch.empty(len(x), dtype=x.dtype, device=x.device)
-    size = max(1, _CHUNK // x.shape[1])
-    first, second, third = _series(x.device)
-    scratch = torch.empty(min(size, len(x)), x.shape[1], dtype=x.dtype, device=x.device)
+    weight, scratch = torch.empty_like(x), torch.empty_like(x[: max(1, _CHUNK // x.shape[1])])
     factor = None if divisor is None else divisor.reciprocal()
-    for begin in range(0, len(x), size):
-        here, out, t = x[begin : begin + size], weight[begin : begin + size], scratch[: len(x) - begin]
-        torch.add(here, _SHIFT, out=t).reciprocal_()
-        torch.mul(t, _SERIES[3], out=out).add_(third)
-        torch.addcmul(second, out, t, out=out)
-        torch.addcmul(first, out, t, out=out)
-        torch.addcmul(here, out, t, out=out).add_(0.5)
-        torch.reciprocal(here, out=t)
-        low = torch.amin(t, 1)
-        torch.neg(low, out=shift[begin : begin + size])
-        out.mul_(torch.sub(low[:, None], t, out=t).clamp_(min=_FLOOR[x.dtype]).exp_())
-        if factor is not None:
-            out.mul_(factor)
-    return Weights(weight, shift)
+    if len(scratch) == len(x):
+        return Weights(weight, _approximate(x, weight, scratch, factor))
+    parts = (part.split(len(scratch)) for part in (x, weight))
+    shifts = [_approximate(some, out, scratch[: len(some)], factor) for some, out in zip(*parts, strict=True)]
+    return Weights(weight, torch.cat(shifts))
+
+
+def _approximate(x: Tensor, out: Tensor, t: Tensor, factor: Tensor | None) -> Tensor:
+    """Fill `out` with the scaled weights of x, using `t`; returns the shifts."""
+    first, second, third = _series(x.device)
+    torch.add(x, _SHIFT, out=t).reciprocal_()
+    torch.mul(t, _SERIES[3], out=out).add_(third)
+    torch.addcmul(second, out, t, out=out)
+    torch.addcmul(first, out, t, out=out)
+    torch.addcmul(x, out, t, out=out).add_(0.5)
+    torch.reciprocal(x, out=t)
+    low = torch.amin(t, 1, keepdim=True)
+    out.mul_(torch.sub(low, t, out=t).clamp_(min=_FLOOR[x.dtype]).exp_())
+    if factor is not None:
+        out.mul_(factor)
+    return low.squeeze(1).neg_()
 
 
 @lru_cache(maxsize=8)
@@ -131,9 +134,8 @@ def normalisers(documents: Documents, theta: Tensor, beta: Tensor) -> Tensor:
 def _weighted_rows(offsets: Tensor, columns: Tensor, values: Tensor, table: Tensor) -> Tensor:
     """sum over each row's entries of value x table[column], shape (rows, K)."""
     if table.dtype == torch.float32:
-        return torch.nn.functional.embedding_bag(
-            columns, table, offsets, mode="sum", per_sample_weights=values, include_last_offset=True
-        )
+        sums: Tensor = torch.embedding_bag(table, columns, offsets, False, 0, False, values, True)[0]
+        return sums
     return _sparse(offsets, columns, values, (len(offsets) - 1, len(table))) @ table
 
 
@@ -156,11 +158,24 @@ def _weighted_columns(documents: Documents, ratio: Tensor, theta: Tensor) -> Ten
     return _weighted_rows(offsets, rows, ratio.index_select(0, order), theta)
 
 
-def _plain_step(documents: Documents, gamma: Tensor, beta: Tensor, alpha: Tensor) -> Tensor:
-    """alpha + sum_w count_w phi_w at the optimal phi: the update of q(theta), shape (D, K)."""
-    theta = exp_digamma(gamma).weight
-    ratio = normalisers(documents, theta, beta).reciprocal_().mul_(documents.counts)
-    return torch.addcmul(alpha, theta, _weighted_rows(documents.offsets, documents.words, ratio, beta))
+class _PlainStep:
+    """gamma -> alpha + sum_w count_w phi_w at the optimal phi: the update of q(theta), shape (D, K)."""
+
+    def __init__(self, documents: Documents, beta: Tensor, alpha: Tensor) -> None:
+        self.documents, self.beta, self.alpha = documents, beta, alpha
+        zeros = torch.zeros_like(documents.counts)
+        self.ratio = _sparse(documents.offsets, documents.words, zeros, (len(documents), len(beta)))
+
+    def __call__(self, gamma: Tensor) -> Tensor:
+        theta = exp_digamma(gamma).weight
+        # In place: without `out` the pattern would be copied each time.
+        torch.sparse.sampled_addmm(self.ratio, theta, self.beta.mT, beta=0.0, out=self.ratio)
+        ratio = self.ratio.values().reciprocal_().mul_(self.documents.counts)
+        if gamma.dtype == torch.float32:
+            sums = _weighted_rows(self.documents.offsets, self.documents.words, ratio, self.beta)
+        else:
+            sums = self.ratio @ self.beta
+        return torch.addcmul(self.alpha, theta, sums)
 
 
 def _extrapolated(first: Tensor, second: Tensor, third: Tensor, alpha: Tensor) -> Tensor:
@@ -205,8 +220,8 @@ def infer_documents(
         start = alpha + (documents.lengths / len(alpha)).unsqueeze(1)
     result = torch.empty_like(start)
     places = torch.arange(len(start), device=start.device)
-    before = start
-    now = _plain_step(documents, before, beta, alpha)
+    before, step = start, _PlainStep(documents, beta, alpha)
+    now = step(before)
     done = (now - before).abs_().mean(1) < tol
     steps = 1
     while steps < max_iter:
@@ -217,16 +232,17 @@ def infer_documents(
             result.index_copy_(0, places, now)
             left = (~done).nonzero().squeeze(1)
             places, documents = places.index_select(0, left), documents[left]
+            step = _PlainStep(documents, beta, alpha)
             before, now, done = before.index_select(0, left), now.index_select(0, left), done.index_select(0, left)
         # A document that is done stays where it is: its result does not depend on the others in the batch.
-        after = torch.where(done.unsqueeze(1), now, _plain_step(documents, now, beta, alpha))
+        after = torch.where(done.unsqueeze(1), now, step(now))
         steps += 1
         done |= torch.sub(after, now).abs_().mean(1) < tol
         if not accelerate or steps >= max_iter:
             before, now = now, after
             continue
         before = torch.where(done.unsqueeze(1), after, _extrapolated(before, now, after, alpha))
-        now = torch.where(done.unsqueeze(1), before, _plain_step(documents, before, beta, alpha))
+        now = torch.where(done.unsqueeze(1), before, step(before))
         steps += 1
         done |= torch.sub(now, before).abs_().mean(1) < tol
     return result.index_copy_(0, places, now)
