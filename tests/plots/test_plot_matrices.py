@@ -72,6 +72,11 @@ def test_each_time_of_a_single_series_has_the_colour_of_its_state() -> None:
     assert (first != second).any()
 
 
+def test_symbols_are_named_on_the_axis() -> None:
+    figure = states([0, 1, 0], [0, 1, 0], symbols=("rain", "sun"))
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["rain", "sun"]
+
+
 def test_long_and_wide_series_are_cut_and_it_says_so(words: Words) -> None:
     figure = states(torch.randn(5_000, 9), torch.zeros(5_000), start=100)
     assert len(figure.axes[0].lines) == 6

@@ -121,15 +121,9 @@ class InferenceRun:
         from jensen.report import Row
 
         fitted, shown = self.estimator, self.presentation
-        meaning = (
-            "What was climbed: a lower bound on the log-probability that the model gives to all the data together. "
-            "Higher is better, for the same data."
-        )
-        if shown.bound != "ELBO":
-            meaning += " It lies below the ELBO itself."
         sweeps = "Passes over the data until the ELBO settled." if fitted.converged_ else "Passes over the data."
         rows = [
-            Row(shown.bound, f"{fitted.elbo_:,.2f}".replace("-", "−"), "nats", meaning),
+            Row(shown.bound, f"{fitted.elbo_:,.2f}".replace("-", "−"), "nats", shown.bound_meaning),
             Row("Steps", f"{fitted.n_iter_:,}", "", f"{sweeps} It ended because {fitted.stop_reason_}."),
             Row("Rows", f"{self.facts.rows:,}", "", f"Read from {self.facts.source}."),
             Row("Time", f"{self.facts.seconds:.3g}", "s", "Of the fit, without reading the data."),

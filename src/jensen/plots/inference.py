@@ -232,6 +232,7 @@ def topics(
     *,
     shares: Array | None = None,
     title: str = "Topics by their words",
+    what: str = "topic",
 ) -> Figure:
     """The top words of each topic, a bar a word as long as its probability in the topic, a panel a topic.
 
@@ -239,6 +240,7 @@ def topics(
         words: of each of K topics its words, the most probable first.
         weights: as many numbers for each, not negative.
         shares: (K,) how much of the corpus each topic makes up; the panels then come largest first.
+        what: word before a topic's number.
 
     Of more than 20 topics the first 20 (by share where given) are drawn. Raises `ValueError` where these do not fit.
     """
@@ -266,7 +268,7 @@ def topics(
         axes = figure.add_subplot(down, across, panel + 1)
         share = "" if parts is None else f", {parts[place]:.1%}"
         finish(axes, grid=False)
-        axes.set_title(f"topic {place}{share}", loc="left", fontsize=9, color=INK)
+        axes.set_title(f"{what} {place}{share}", loc="left", fontsize=9, color=INK)
         rows = np.arange(len(bars[place]))
         axes.barh(rows, bars[place], height=0.75, color=COLOURS[place % len(COLOURS)])
         axes.set_yticks(rows, [_short(word) for word in words[place]], fontsize=8)

@@ -108,6 +108,7 @@ def states(
     *,
     names: Sequence[str] = (),
     state_names: Sequence[str] = (),
+    symbols: Sequence[str] = (),
     start: int = 0,
     title: str = "Hidden states over time",
 ) -> Figure:
@@ -119,6 +120,7 @@ def states(
             whole numbers.
         names: one a column of the series.
         state_names: one a state.
+        symbols: what the values 0, 1, ... of the series stand for, where they are no quantities.
         start: number of the first time, for the axis.
 
     Of more than 4,000 times the first 4,000 are drawn. Raises `ValueError` where lengths differ, or for probabilities
@@ -138,6 +140,8 @@ def states(
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.3))
     finish(upper, title, "", "value")
     _series(upper, time, lines, weights.argmax(axis=1), names)
+    if len(symbols) and len(symbols) <= 30:
+        upper.set_yticks(range(len(symbols)), [str(symbol) for symbol in symbols])
     if total > len(lines):
         note(upper, f"first {len(lines):,} of {total:,} times")
     finish(lower, "", "time", "probability", grid=False)

@@ -46,6 +46,14 @@ class Presentation(ABC):
         """What was climbed, as it is called."""
         return "ELBO"
 
+    @property
+    def bound_meaning(self) -> str:
+        """What it says."""
+        return (
+            "What was climbed: a lower bound on the log-probability that the model gives to all the data together. "
+            "Higher is better, for the same data."
+        )
+
     @abstractmethod
     def summary(self) -> str:
         """A sentence or two under the heading."""

@@ -25,6 +25,11 @@ _FRAMES = 32
 class GaussianPresentation(Presentation):
     """`GaussianFit`."""
 
+    @property
+    def bound_meaning(self) -> str:
+        """What it says."""
+        return "What was climbed: minus the divergence KL(q || p). Zero where q is p."
+
     def summary(self) -> str:
         """A sentence or two under the heading."""
         return (
@@ -61,12 +66,12 @@ class GaussianPresentation(Presentation):
         names = self.columns[shown]
         figure = plots.ellipses(
             data.table.x[:, shown],
-            np.stack([self.fitted.target_mean_[shown], self.fitted.mean_[shown]]),
-            np.stack([self.fitted.target_covariance_[shown, shown], self.fitted.covariance_[shown, shown]]),
+            np.stack([self.fitted.mean_[shown], self.fitted.target_mean_[shown]]),
+            np.stack([self.fitted.covariance_[shown, shown], self.fitted.target_covariance_[shown, shown]]),
             names=names,
-            title="p (0) and q (1) over the data",
+            title="q (0) and p (1) over the data",
         )
-        text = "The ellipses that hold half and 95% of p (0) and of q where it ended (1)."
+        text = "The ellipses that hold half and 95% of q where it ended (0) and of p (1)."
         return [*found, Picture("end", "Where it ended", text, "Ellipses over points.", figure)]
 
     def _animation(self, shown: slice) -> bytes:

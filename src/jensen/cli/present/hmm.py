@@ -99,6 +99,7 @@ class HmmPresentation(Presentation):
                 self.fitted.predict_proba(**data.predict),
                 names=self.columns,
                 state_names=self.states,
+                symbols=self.facts.classes,
             ),
         )
 

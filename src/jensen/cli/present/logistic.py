@@ -55,6 +55,12 @@ class LogisticPresentation(Presentation):
         """What was climbed."""
         return "ELBO" if self.fitted.bound_ == "ELBO" else f"{self.fitted.bound_} bound"
 
+    @property
+    def bound_meaning(self) -> str:
+        """What it says."""
+        below = "" if self.fitted.bound_ == "ELBO" else " It lies below the ELBO itself."
+        return super().bound_meaning + below
+
     def data_facts(self, data: Loaded) -> list[Row]:
         """Accuracy and log-probability, of the rows fitted to."""
         x, y = data.fit["X"], data.fit["y"]

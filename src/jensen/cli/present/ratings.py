@@ -73,7 +73,7 @@ class RatingPresentation(Presentation):
 
     def data_facts(self, data: Loaded) -> list[Row]:
         """The error of what was fitted to."""
-        if not self._complete:
+        if not (self._complete and self.gaussian):  # of counts most pairs are zeros, which are not in the file
             return []
         error = self.fitted.predict(data.predict["pairs"]) - data.fit["X"][2]
         value = float(np.sqrt(np.mean(error**2)))
@@ -93,7 +93,8 @@ class RatingPresentation(Presentation):
         )
         alt = f"Bar chart of {self.fitted.n_factors} factors."
         found = [Picture("relevance", "How many factors", text, alt, figure), self._items()]
-        return [*found, self._against_truth(data)] if data is not None and self._complete else found
+        drawn = data is not None and self._complete and self.gaussian
+        return [*found, self._against_truth(data)] if drawn and data is not None else found
 
     def _items(self) -> Picture:
         items = self.fitted.item_factors_
@@ -108,7 +109,9 @@ class RatingPresentation(Presentation):
         order = np.argsort(-items, axis=0, kind="stable")[:_TOP].T
         words = [[self.facts.items[place] for place in row] for row in order]
         weights = [items[row, k] for k, row in enumerate(order)]
-        figure = plots.topics(words, weights, shares=self.fitted.relevance_, title="Factors by their items")
+        figure = plots.topics(
+            words, weights, shares=self.fitted.relevance_, title="Factors by their items", what="factor"
+        )
         return Picture(
             "items", "Items by factor", "The items with most of each factor.", "Bar charts of items.", figure
         )
