@@ -25,6 +25,10 @@ _STEP_COST = 1e-5
 _PRODUCT_COST = 3e-10
 """seconds for one multiplication and addition in a product of small matrices: the same"""
 _ROWS = 4096
+_LEAST = 0.3
+"""a step's scale below tiny^0.3 counts as out of range: see `_UNSCALED`"""
+_UNSCALED = 3
+"""steps between two scalings of a product: what they lose is below tiny, what they keep above tiny^(3 x 0.3)"""
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def _scaled(
     entering, leaving = passes.boundaries() if layout.most > 1 else (None, None)
     alpha, scale = passes.forward(entering)
     tiny = torch.finfo(potentials.dtype).tiny
-    if not float(scale.min()) > tiny**0.3:  # also where it is NaN
+    if not float(scale.min()) > tiny**_LEAST:  # also where it is NaN
         return None
     log_steps = (highest.squeeze(1) + scale.log()).index_select(0, places) + transitions.max()
     log_steps[sequences.starts.to(device)] += initial.max() - transitions.max()
@@ -227,14 +231,20 @@ class _Passes:
         product = begin * self.pieces[0].unsqueeze(1)
         log_scale = torch.zeros_like(product[..., 0])
         ones = self.start.new_ones(states, 1)
+
+        def scale(rows: Tensor, logs: Tensor) -> None:
+            norm = (rows.view(-1, states) @ ones).clamp_min_(self.tiny)  # a row of zeros stays one
+            rows.view(-1, states).div_(norm)
+            logs += norm.log_().view(-1, states)
+
         for number, factor in enumerate(self.pieces):
             now = product[: len(factor)]
             if number:
                 moved = (now.view(-1, states) @ self.step).view_as(now)
                 torch.mul(moved, factor.unsqueeze(1), out=now)
-            norm = (now.view(-1, states) @ ones).clamp_min_(self.tiny)  # a row of zeros stays one
-            now.view(-1, states).div_(norm)
-            log_scale[: len(factor)] += norm.log_().view(-1, states)
+            if number % _UNSCALED == _UNSCALED - 1:
+                scale(now, log_scale[: len(factor)])
+        scale(product, log_scale)
         return product, log_scale
 
 
