@@ -157,7 +157,7 @@ class BayesianLogisticRegression(ClassifierMixin, GeneralisedRegression):  # typ
         check_classification_targets(labels)
         self.classes_ = np.unique(labels)
         if len(self.classes_) < 2:
-            raise ValueError(f"y holds one class only ({self.classes_[0]!r}): at least two are needed")
+            raise ValueError(f"y holds one class only ({self.classes_.tolist()[0]!r}): at least two are needed")
 
     @property
     def _targets(self) -> int:
@@ -180,7 +180,8 @@ class BayesianLogisticRegression(ClassifierMixin, GeneralisedRegression):  # typ
         unknown = ~np.isin(labels, self.classes_)
         if unknown.any():
             row = int(np.flatnonzero(unknown)[0])
-            raise ValueError(f"y has the label {labels[row]!r} in row {row}, which is none of {self.classes_.tolist()}")
+            label = labels[row : row + 1].tolist()[0]
+            raise ValueError(f"y has the label {label!r} in row {row}, which is none of {self.classes_.tolist()}")
         matrix = labels[:, None] == self.classes_
         return torch.from_numpy((matrix[:, 1:] if len(self.classes_) == 2 else matrix).astype(np.float64))
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Ellipse
 from jensen.plots._input import Array, Floats, as_array
 from jensen.plots._style import COLOURS, INK, MARKERS, MUTED, finish, legend_label, log_axis, new_figure, note, plain
 
-__all__ = ["GaussianPair", "ascent_paths", "fit_frame", "gradient_field", "near_and_far", "passes_to_optimum"]
+__all__ = ["Field", "GaussianPair", "ascent_paths", "fit_frame", "gradient_field", "near_and_far", "passes_to_optimum"]
 
 _P, _Q = COLOURS[1], COLOURS[0]
 _SHARE_RADIUS = ((0.5, 1.1774), (0.95, 2.4477))  # of a normal's mass in the plane, and the ellipse's radius
