@@ -17,13 +17,22 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from jensen import families
+from jensen import __version__, families
 from jensen.errors import CheckpointError
-from jensen.families import Dirichlet, ExponentialFamily, Gamma, MultivariateNormal, Normal
+from jensen.families import Dirichlet, ExponentialFamily, Gamma, MarkovChain, MultivariateNormal, Normal
 from jensen.families.normal import NormalNatural
 from jensen.inference.store import POSTERIOR_FILE, is_posterior, load_posterior, save_posterior
 
 SETTINGS = {"estimator": "BayesianMixture", "tol": 1e-8, "n": 3, "on": True, "none": None, "list": [1, 2.5, "x"]}
+
+
+FAMILIES = [
+    name
+    for name in sorted(families.__all__)
+    if isinstance(kind := getattr(families, name), type)
+    and issubclass(kind, ExponentialFamily)
+    and "Natural" in vars(kind)
+]
 
 
 def example() -> dict[str, ExponentialFamily[Any, Any, Any]]:
@@ -71,19 +80,29 @@ def test_a_loaded_family_works(tmp_path: Path) -> None:
     assert torch.equal(loaded.entropy(), original.entropy())
 
 
-@pytest.mark.parametrize("name", sorted(set(families.__all__) - {"ExponentialFamily"}))
+@pytest.mark.parametrize("name", FAMILIES)
 def test_every_exported_family_can_be_stored(tmp_path: Path, name: str) -> None:
     kind = getattr(families, name)
-    if not (isinstance(kind, type) and issubclass(kind, ExponentialFamily)):
-        pytest.skip(f"{name} is no family")
     generator = torch.Generator().manual_seed(1)
-    sizes = {0: (), 1: (3,), 2: (3, 3)}
+    sizes = {0: (), 1: (3,), 2: (3, 3), 3: (2, 3, 3)}
     natural = kind.Natural(*(torch.randn(2, *sizes[e], generator=generator) for e in kind.event_dims))
     save_posterior(tmp_path, {"q": kind(natural)}, {})
     loaded = load_posterior(tmp_path).posterior["q"]
     assert type(loaded) is kind
     for mine, other in zip(loaded.natural_parameters, natural, strict=True):
         assert torch.equal(mine, other)
+
+
+def test_chains_keep_their_lengths(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(1)
+    natural = MarkovChain.Natural(
+        torch.randn(2, 4, 3, generator=generator), torch.randn(2, 3, 3, 3, generator=generator)
+    )
+    chain = MarkovChain(natural, torch.tensor([4, 2]))
+    save_posterior(tmp_path, {"path": chain, "whole": MarkovChain(natural)}, {})
+    loaded = load_posterior(tmp_path).posterior
+    assert torch.equal(loaded["path"].log_partition(), chain.log_partition())
+    assert not torch.equal(loaded["path"].log_partition(), loaded["whole"].log_partition())
 
 
 def test_settings_of_numpy_and_torch_become_plain(tmp_path: Path) -> None:
@@ -104,6 +123,7 @@ def test_people_find_settings_families_and_versions(tmp_path: Path) -> None:
     content = yaml.safe_load(text)
     assert content["settings"] == SETTINGS
     assert content["posterior"]["components"] == "MultivariateNormal(3,) of (2,)"
+    assert content["versions"]["jensen"] == __version__
     assert content["versions"]["torch"] == torch.__version__
     assert text.split()[-1] == "..."
     assert is_posterior(tmp_path)
@@ -229,7 +249,7 @@ def test_only_families_of_jensen_are_made(tmp_path: Path, monkeypatch: pytest.Mo
         ({"family": "os.system", "fields": []}, "which this version does not have"),
         ({"family": "ExponentialFamily", "fields": []}, "which this version does not have"),
         ({"family": "Gamma", "fields": ["a", "b"]}, "has parameters"),
-        ({"family": "Normal", "fields": ["precision_mean", "precision"]}, "precision_mean"),
+        ({"family": "Normal", "fields": ["precision_mean", "precision"], "lengths": False}, "precision_mean"),
         ([], "damaged"),
     ):
         rewrite(tmp_path, families=json.dumps({"q": entry}), sha256="same")

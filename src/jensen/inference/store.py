@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,6 +71,8 @@ def save_posterior(
     for name, family in posterior.items():
         for field, tensor in zip(family.natural_parameters._fields, family.natural_parameters, strict=True):
             tensors[f"posterior.{name}.{field}"] = tensor
+        if described[name]["lengths"]:
+            tensors[f"posterior.{name}.lengths"] = family.lengths  # type: ignore[attr-defined]
     # A copy each: expanded fields share memory, which safetensors refuses.
     own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     metadata = {
@@ -134,7 +137,8 @@ def _describe(name: str, family: ExponentialFamily[Any, Any, Any]) -> dict[str, 
     kind = type(family)
     if _registry().get(kind.__name__) is not kind:
         raise TypeError(f"posterior {name!r} is a {kind.__name__}, which is no family of jensen.families")
-    return {"family": kind.__name__, "fields": list(family.natural_parameters._fields)}
+    lengths = getattr(family, "lengths", None) is not None  # a Markov chain of chains that end early
+    return {"family": kind.__name__, "fields": list(family.natural_parameters._fields), "lengths": lengths}
 
 
 def _rebuilt(name: str, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ExponentialFamily[Any, Any, Any]:
@@ -144,15 +148,17 @@ def _rebuilt(name: str, entry: Mapping[str, Any], tensors: Mapping[str, Tensor])
     if list(entry["fields"]) != list(kind.Natural._fields):
         raise ValueError(f"{name!r}: {entry['family']} has parameters {list(kind.Natural._fields)}, not these")
     natural = kind.Natural(*(tensors[f"posterior.{name}.{field}"] for field in entry["fields"]))
+    if entry["lengths"]:
+        return kind(natural, tensors[f"posterior.{name}.lengths"])  # type: ignore[call-arg]
     return kind(natural)
 
 
 def _check_origin(path: Path, metadata: Mapping[str, str]) -> None:
     if metadata.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is no posterior of Jensen; `jensen infer` and an estimator's save() write them")
-    version = metadata.get("version", "")
-    if not version.isdigit() or int(version) > _VERSION:
-        raise CheckpointError(f"{path} was written by a newer version of Jensen (format {version!r}): update Jensen")
+    written = metadata.get("version", "")
+    if not written.isdigit() or int(written) > _VERSION:
+        raise CheckpointError(f"{path} was written by a newer version of Jensen (format {written!r}): update Jensen")
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -189,15 +195,21 @@ def _plain(value: Any, where: str) -> Any:
 
 
 def _for_people(settings: Mapping[str, Any], posterior: Mapping[str, ExponentialFamily[Any, Any, Any]]) -> str:
-    from jensen import __version__
-
     shapes = {
         name: f"{type(q).__name__}{tuple(q.batch_shape)} of {tuple(q.event_shape)}" for name, q in posterior.items()
     }
     content = {
         "settings": dict(settings),
         "posterior": shapes,
-        "versions": {"jensen": __version__, "torch": str(torch.__version__), "format": _VERSION},
+        "versions": {"jensen": _installed(), "torch": str(torch.__version__), "format": _VERSION},
     }
     head = f"# What {POSTERIOR_FILE} holds. For people: it is read from there, not from here.\n"
     return head + yaml.safe_dump(content, sort_keys=False, explicit_end=True)
+
+
+def _installed() -> str:
+    """The version of Jensen; the package's top knows higher floors and cannot be asked from here."""
+    try:
+        return version("jensen")
+    except PackageNotFoundError:  # run from its sources
+        return "unknown"
