@@ -98,11 +98,12 @@ def stream(count: int, columns: int = 8, components: int = 10, batch: int = 50_0
 
 
 def _generate(path: Path, count: int, centres: Array, batch: int, rng: np.random.Generator) -> None:
-    file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float64, shape=(count, centres.shape[1]))
-    for i in range(0, count, batch):
-        here = centres[rng.integers(len(centres), size=min(batch, count - i))]
-        file[i : i + batch] = here + rng.normal(size=here.shape)
-        file.flush()
+    header = {"descr": "<f8", "fortran_order": False, "shape": (count, centres.shape[1])}
+    with path.open("wb") as file:  # not through a map: its pages would count as this process's memory
+        np.lib.format.write_array_header_1_0(file, header)
+        for i in range(0, count, batch):
+            here = centres[rng.integers(len(centres), size=min(batch, count - i))]
+            file.write((here + rng.normal(size=here.shape)).astype("<f8").tobytes())
 
 
 def _batches(path: Path, size: int) -> Iterator[Array]:

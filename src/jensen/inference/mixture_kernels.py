@@ -32,8 +32,8 @@ __all__ = [
 
 Covariance: TypeAlias = Literal["full", "diag", "spherical", "tied"]
 
-_CHUNK_BYTES = {"cpu": 4 << 20, "other": 256 << 20}
-"""of the features and responsibilities of one chunk: a share of the cache; elsewhere enough to keep the device busy"""
+_CORE_BYTES, _DEVICE_BYTES = 2 << 20, 256 << 20
+"""of the features and responsibilities of one chunk: about a core's cache; elsewhere enough to keep the device busy"""
 
 
 def feature_count(covariance: Covariance, dim: int) -> int:
@@ -108,7 +108,7 @@ class Points:
         if self.chunk_size is not None:
             return self.chunk_size
         dim = self.x.shape[1]
-        size = _CHUNK_BYTES.get(self.x.device.type, _CHUNK_BYTES["other"])
+        size = _CORE_BYTES * torch.get_num_threads() if self.x.device.type == "cpu" else _DEVICE_BYTES
         per_row = (feature_count(self.covariance, dim) + components) * self.x.element_size()
         return max(64, size // per_row)
 
