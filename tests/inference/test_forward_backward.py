@@ -87,7 +87,7 @@ def test_filtered_probabilities_and_steps_are_those_of_the_beginnings(block_leng
 
 
 def test_it_is_the_general_chain_with_equal_transitions() -> None:
-    lengths = [40, 7, 2, 23]
+    lengths = [40, 7, 1, 23]
     potentials, initial, transitions, batch = chain(5, lengths, 4, 2.0)
     found = forward_backward(potentials, initial, transitions, batch)
     assert found.marginals is not None
