@@ -77,7 +77,7 @@ class GaussianEmissions:
         equal = Dirichlet.from_standard(torch.ones(q.batch_shape[0], dtype=torch.float64))
         student = predictive(self.covariance, equal, q)
         x = sequences.values
-        log_joint = student._log_joint(x.nan_to_num()) - student.weights.log()
+        log_joint = student.log_joint(x.nan_to_num()) - student.weights.log()
         return log_joint.masked_fill(~sequences.observed.unsqueeze(1), 0)
 
     def draw(self, q: Any, states: Tensor, generator: Generator) -> Tensor:

@@ -79,9 +79,9 @@ class StudentMixture:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of the rows of `x` (N, D), nats, shape (N,); a few thousand rows at a time."""
-        return torch.cat([self._log_joint(rows).logsumexp(-1) for rows in x.split(_ROWS)])
+        return torch.cat([self.log_joint(rows).logsumexp(-1) for rows in x.split(_ROWS)])
 
-    def _log_joint(self, x: Tensor) -> Tensor:
+    def log_joint(self, x: Tensor) -> Tensor:
         """log weight_k + log t_k(x_n), shape (N, K)."""
         return torch.stack([self._log_component(x, k) for k in range(len(self.loc))], dim=-1) + self.weights.log()
 
