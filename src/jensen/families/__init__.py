@@ -16,6 +16,7 @@ from jensen.families.normal import Normal
 from jensen.families.normal_gamma import NormalGamma
 from jensen.families.normal_wishart import NormalWishart
 from jensen.families.poisson import Poisson
+from jensen.families.tied_normal_wishart import TiedNormalWishart
 from jensen.families.wishart import Wishart
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "NormalGamma",
     "NormalWishart",
     "Poisson",
+    "TiedNormalWishart",
     "Wishart",
     "log_forward",
 ]
