@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -213,46 +214,69 @@ def fit_frame(
     Raises:
         ValueError: other shapes or dimensions, or a step that is not there.
     """
-    means, values = as_array("loc", loc, dimensions=2), as_array("elbo", elbo, dimensions=1)
-    spreads = as_array("covariance", covariance, dimensions=3)
-    mu, sigma = (
-        as_array("target_loc", target_loc, dimensions=1),
-        as_array("target_covariance", target_covariance, dimensions=2),
-    )
-    size = len(mu)
-    if (
-        size not in (1, 2)
-        or means.shape[1:] != (size,)
-        or spreads.shape[1:] != (size, size)
-        or sigma.shape != (size, size)
-    ):
-        raise ValueError(f"q and p should be of one or two dimensions, but have {means.shape[1:]} and {mu.shape}")
-    if not 0 <= step < len(values) or len(means) != len(values) or len(spreads) != len(values):
-        raise ValueError(
-            f"step {step} is not one of {len(means)} means, {len(spreads)} covariances, {len(values)} ELBOs"
-        )
+    way = _way(loc, covariance, elbo, target_loc, target_covariance)
+    if not 0 <= step < len(way.elbo):
+        raise ValueError(f"step {step} is not one of {len(way.elbo)} steps")
     figure = new_figure(9.2, 4.2)
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+    draw = _draw_line if way.loc.shape[1] == 1 else _draw_plane
+    draw(left, way, step, title or "q moves to p")
+    left.legend(fontsize=9, frameon=False, loc="upper right")
+    _climb(right, way.elbo, step)
+    return plain(figure)
+
+
+class _Way(NamedTuple):
+    """q at every step, p, and the limits within which all of them are seen."""
+
+    loc: Floats
+    covariance: Floats
+    elbo: Floats
+    mu: Floats
+    sigma: Floats
+    low: Floats
+    high: Floats
+    narrowest: float
+
+
+def _way(loc: Array, covariance: Array, elbo: Array, target_loc: Array, target_covariance: Array) -> _Way:
+    """Checked; raises ValueError."""
+    means, values = as_array("loc", loc, dimensions=2), as_array("elbo", elbo, dimensions=1)
+    spreads = as_array("covariance", covariance, dimensions=3)
+    mu = as_array("target_loc", target_loc, dimensions=1)
+    sigma = as_array("target_covariance", target_covariance, dimensions=2)
+    size = len(mu)
+    if size not in (1, 2) or means.shape[1] != size or spreads.shape[1:] != (size, size) or sigma.shape != (size, size):
+        raise ValueError(f"q and p should be of one or two dimensions, but have {means.shape[1:]} and {mu.shape}")
+    if not len(means) == len(spreads) == len(values):
+        raise ValueError(f"there are {len(means)} means, {len(spreads)} covariances and {len(values)} ELBOs")
     scales = np.sqrt(np.concatenate([np.diagonal(spreads, axis1=1, axis2=2), np.diagonal(sigma)[None]]))
     centres = np.concatenate([means, mu[None]])
     low, high = (centres - 3.2 * scales).min(0), (centres + 3.2 * scales).max(0)
-    if size == 1:
-        finish(left, title or "q moves to p", "z", "density")
-        z = np.linspace(low[0], high[0], 500)
-        for name, m, s, colour in (("p", mu[0], scales[-1, 0], _P), ("q", means[step, 0], scales[step, 0], _Q)):
-            left.fill_between(z, _density(z, m, s), color=colour, alpha=0.18, linewidth=0)
-            left.plot(z, _density(z, m, s), color=colour, linewidth=2, label=name)
-        left.set_ylim(0, 1.1 / (scales.min() * np.sqrt(2 * np.pi)))
-    else:
-        finish(left, title or "q moves to p", "z1", "z2")
-        _rings(left, mu, sigma, _P, "p")
-        _rings(left, means[step], spreads[step], _Q, "q")
-        left.plot(means[: step + 1, 0], means[: step + 1, 1], "-", color=_Q, linewidth=1, alpha=0.7)
-        left.set_ylim(low[1], high[1])
-    left.set_xlim(low[0], high[0])
-    left.legend(fontsize=9, frameon=False, loc="upper right")
-    _climb(right, values, step)
-    return plain(figure)
+    return _Way(means, spreads, values, mu, sigma, low, high, float(scales.min()))
+
+
+def _draw_line(axes: Axes, way: _Way, step: int, title: str) -> None:
+    """Densities of p and q in one dimension."""
+    finish(axes, title, "z", "density")
+    z = np.linspace(way.low[0], way.high[0], 500)
+    pairs = (("p", way.mu, way.sigma, _P), ("q", way.loc[step], way.covariance[step], _Q))
+    for name, loc, covariance, colour in pairs:
+        density = _density(z, float(loc[0]), float(np.sqrt(covariance[0, 0])))
+        axes.fill_between(z, density, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(z, density, color=colour, linewidth=2, label=name)
+    axes.set_xlim(way.low[0], way.high[0])
+    axes.set_ylim(0, 1.1 / (way.narrowest * np.sqrt(2 * np.pi)))
+
+
+def _draw_plane(axes: Axes, way: _Way, step: int, title: str) -> None:
+    """Ellipses of p and q in the plane, and where the mean of q has been."""
+    finish(axes, title, "z1", "z2")
+    _rings(axes, way.mu, way.sigma, _P, "p")
+    _rings(axes, way.loc[step], way.covariance[step], _Q, "q")
+    axes.plot(way.loc[: step + 1, 0], way.loc[: step + 1, 1], "-", color=_Q, linewidth=1, alpha=0.7)
+    axes.set_xlim(way.low[0], way.high[0])
+    axes.set_ylim(way.low[1], way.high[1])
 
 
 def _climb(axes: Axes, values: Floats, step: int) -> None:
