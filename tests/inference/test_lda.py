@@ -330,12 +330,15 @@ def test_topics_and_predictive_are_those_of_gibbs_draws() -> None:
     assert scores[1] > np.log(1 / vocabulary) + 0.3  # the test means something
 
 
-def test_seeded_topics_hold_the_corpus_and_differ() -> None:
+def test_seeded_topics_know_the_words_of_some_documents() -> None:
     documents, _ = generated(50)
     topics = seeded_topics(documents, 6, 0.1, torch.Generator().manual_seed(0), scale=3.0)
-    rows = topics.natural_parameters[0] + 1 - 0.1
-    assert float(rows.sum()) == pytest.approx(3 * float(documents.lengths.sum()), rel=0.02)
-    assert float((rows[0] - rows[1]).abs().max()) > 1.0
+    noise = random_topics(6, 30, torch.Generator().manual_seed(0)).natural_parameters[0] + 1
+    words = topics.natural_parameters[0] + 1 - 0.1 - noise
+    assert float(words.min()) > -1e-12
+    share = 0.02 * 3 * float(documents.lengths.sum()) / 6
+    torch.testing.assert_close(words.sum(1), torch.full((6,), share, dtype=torch.float64))
+    assert float((words[0] - words[1]).abs().max()) > 0.1
     again = seeded_topics(documents, 6, 0.1, torch.Generator().manual_seed(0), scale=3.0)
     assert torch.equal(again.natural_parameters[0], topics.natural_parameters[0])
     assert seeded_topics(Documents.from_matrix(np.zeros((3, 5))), 2, 0.1).is_valid()

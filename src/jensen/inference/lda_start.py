@@ -16,8 +16,8 @@ __all__ = ["fit_alpha", "random_topics", "seeded_topics"]
 
 _DOCUMENTS = 5
 """that seed a topic"""
-_SHARE = 0.1
-"""of a topic's first tokens that come from them; the rest is the corpus"""
+_SHARE = 0.02
+"""of a topic's share of the corpus that they are worth"""
 
 
 def random_topics(n_topics: int, vocabulary: int, generator: Generator | None = None) -> Dirichlet:
@@ -29,27 +29,24 @@ def random_topics(n_topics: int, vocabulary: int, generator: Generator | None = 
 def seeded_topics(
     documents: Documents, n_topics: int, eta: float, generator: Generator | None = None, *, scale: float = 1.0
 ) -> Dirichlet:
-    """Topics (K, V) that differ by the words of a few random documents each, over the words of the whole corpus.
+    """Random topics (K, V) that also know the words of a few random documents each.
 
-    Each has eta and a K-th of the corpus' tokens: nine tenths spread as the corpus is (times Gamma(100, 1 / 100)), the
-    rest as five documents drawn for the topic. The first minibatches need not break the symmetry of noise then.
+    To Gamma(100, 1 / 100) and the prior's eta come the words of five documents drawn for the topic, as many in all as a
+    fiftieth of a topic's share of the corpus: enough for the first minibatches not to have to break the symmetry of
+    noise, too few to hold a topic that nothing else supports.
 
     Args:
         scale: how many times the corpus is as large as these documents.
     """
+    topics = eta + random_topics(n_topics, documents.vocabulary, generator).standard_parameters.concentration
     filled = (documents.offsets.diff() > 0).nonzero().squeeze(1)
-    topics = random_topics(n_topics, documents.vocabulary, generator).standard_parameters.concentration
-    if len(filled) == 0:
-        return Dirichlet.from_standard(eta * topics)
-    counts = documents.counts.double()
-    corpus = torch.zeros(documents.vocabulary, dtype=torch.float64).index_add_(0, documents.words, counts)
-    topics *= corpus * ((1 - _SHARE) / corpus.sum())
-    chosen = torch.randint(len(filled), (n_topics, _DOCUMENTS), generator=generator)
-    for k, numbers in enumerate(chosen):
-        some = documents[filled[numbers]]
-        part = some.counts.double()
-        topics[k].index_add_(0, some.words, part * (_SHARE / part.sum()))
-    return Dirichlet.from_standard(eta + topics * (scale * corpus.sum() / n_topics))
+    if len(filled):
+        tokens = _SHARE * scale * float(documents.counts.double().sum()) / n_topics
+        for k, numbers in enumerate(torch.randint(len(filled), (n_topics, _DOCUMENTS), generator=generator)):
+            some = documents[filled[numbers]]
+            counts = some.counts.double()
+            topics[k].index_add_(0, some.words, counts * (tokens / counts.sum()))
+    return Dirichlet.from_standard(topics)
 
 
 def fit_alpha(log_theta: Tensor, symmetric: bool) -> Tensor:
