@@ -74,3 +74,33 @@ def test_minibatches(jensen: Jensen, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert run.estimator.batch_size == 10
     assert len(run.estimator.elbo_trace_) <= 3
     assert "from minibatches" in run.presentation.elbo().text
+
+
+@pytest.mark.parametrize(
+    ("flags", "rows"),
+    [
+        (("--covariance", "full"), 3 + 6 + 6),
+        (("--covariance", "diag"), 3 + 6 + 6),
+        (("--covariance", "spherical"), 3 + 6 + 3),
+        (("--covariance", "tied"), 3 + 6 + 2),
+        (("--weights", "process"), 2 + 6 + 6),
+    ],
+)
+def test_mixtures_of_every_shape(
+    jensen: Jensen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, str], rows: int
+) -> None:
+    monkeypatch.setattr(InferenceRun, "write_page", lambda run, *_: run.path / "report.html")
+    said = jensen(*call(tmp_path, "mixture", *flags))
+    assert said.code == 0, said.err
+    run = InferenceRun.open(tmp_path / "run")
+    estimates = {(row.group, row.name): row for row in run.presentation.estimates()}
+    assert len(estimates) == rows
+    for k in range(3):
+        for d, column in enumerate("ab"):
+            row = estimates["components: mean", f"component {k}, {column}"]
+            assert row.mean == pytest.approx(run.estimator.means_[k, d])
+            assert row.lower < row.mean < row.upper
+    spread = {name for group, name in estimates if group == "components: standard deviation"}
+    shared, each = flags[1] == "tied", flags[1] == "spherical"
+    names = {"a", "b"} if shared else {f"component {k}" + ("" if each else f", {c}") for k in range(3) for c in "ab"}
+    assert spread == names

@@ -27,6 +27,7 @@ from torch import Tensor
 from jensen import families
 from jensen.errors import CheckpointError
 from jensen.families.base import ExponentialFamily
+from jensen.families.tied_normal_wishart import TiedNormalWishart
 from jensen.files import clear_unfinished, write_atomically, write_text
 
 __all__ = ["POSTERIOR_FILE", "StoredPosterior", "is_posterior", "load_posterior", "save_posterior"]
@@ -124,8 +125,9 @@ def is_posterior(folder: Path | str) -> bool:
 
 
 def _registry() -> dict[str, type[ExponentialFamily[Any, Any, Any]]]:
-    """The families that may be in a file: those that `jensen.families` exports, and no others."""
+    """The families that may be in a file: those of `jensen.families`, and no others."""
     exported = {name: getattr(families, name) for name in families.__all__}
+    exported["TiedNormalWishart"] = TiedNormalWishart
     return {name: kind for name, kind in exported.items() if _is_family(kind)}
 
 
