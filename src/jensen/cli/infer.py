@@ -212,6 +212,8 @@ def predict(
         columns = opened.presentation.predictions(loaded, level)
     except ValueError as error:
         raise error if isinstance(error, JensenError) else JensenError(f"{data}: {error}") from None
+    for note in loaded.notes:
+        say(note)
     rows = write_columns(path, columns)
     table([("predictions", str(path)), ("rows", f"{rows:,}"), ("columns", ", ".join(columns))])
 
