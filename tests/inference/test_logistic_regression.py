@@ -139,6 +139,16 @@ def test_the_bound_climbs_and_lies_below_the_elbo_of_the_same_q_and_that_below_t
     assert elbo < best - 0.05
 
 
+def test_columns_of_very_different_scales_pass_the_check_of_convexity() -> None:
+    rng = np.random.default_rng(0)
+    rows = torch.from_numpy(rng.normal(size=(200, 6)) @ rng.normal(size=(6, 6)) * [1e-3, 0.1, 1.0, 30.0, 1e3, 1e4])
+    centring = Centring.of(rows, intercept=True, scale=10.0)
+    data = Columns(x=centring.rows(rows), t=torch.from_numpy(rng.integers(0, 2, size=(200, 1)) * 1.0))
+    check_conjugate(logistic_regression(centring, WeightPrior(), rows.var(0)), data)
+    below = torch.tensor([-2.0, -1e-9, 1e-9], dtype=torch.float64)  # where a probe may go: the tangent at zero
+    np.testing.assert_allclose(log_two_cosh_half_root(below), math.log(2) + below / 8, rtol=1e-14)
+
+
 def test_xi_is_at_its_best() -> None:
     """The profiled bound is the highest over xi of the bound with xi in it."""
     square, t = 2.7, 0.4

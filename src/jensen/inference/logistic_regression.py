@@ -39,10 +39,14 @@ _SERIES = 1e-3  # where the series is exact to rounding, and the formula and its
 
 
 def log_two_cosh_half_root(u: Tensor) -> Tensor:
-    """log(2 cosh(sqrt(u) / 2)) for u >= 0, elementwise; its derivative is lambda(sqrt(u)), 1/8 at u = 0."""
+    """log(2 cosh(sqrt(u) / 2)) for u >= 0, elementwise; its derivative is lambda(sqrt(u)), 1/8 at u = 0.
+
+    It goes on as its tangent below zero, where no E[s^2] is but a probe of its curvature may be.
+    """
     small = u < _SERIES
     near = torch.where(small, u, 0.0)
-    series = math.log(2) + near * (1 / 8 + near * (-1 / 192 + near * (1 / 2880 - near * (17 / 645120))))
+    above = near.clamp_min(0)
+    series = math.log(2) + near / 8 + above**2 * (-1 / 192 + above * (1 / 2880 - above * (17 / 645120)))
     xi = torch.where(small, 1.0, u).sqrt()
     return torch.where(small, series, 0.5 * xi + torch.log1p(torch.exp(-xi)))
 
@@ -99,7 +103,7 @@ def weights_latent(centring: Centring, prior: WeightPrior, start: Tensor, classe
 
 def predictor(weights: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     """(E[s], E[s^2]) of s = x . w, each of shape (classes, N), from the weights' mean parameters."""
-    return weights.mean @ x.mT, ((x @ weights.outer) * x).sum(-1).clamp_min(0)
+    return weights.mean @ x.mT, ((x @ weights.outer) * x).sum(-1)
 
 
 def predictive_probability(q: MultivariateNormal, x: Tensor) -> Tensor:
