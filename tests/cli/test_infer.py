@@ -242,6 +242,16 @@ def test_without_its_data_the_page_says_so(jensen: Jensen, mixture: Path, table:
     assert 'id="components"' not in page
 
 
+def test_data_that_have_changed_are_told(jensen: Jensen, mixture: Path, table: Path, tmp_path: Path) -> None:
+    run = copied(mixture, tmp_path / "mixture")
+    (tmp_path / "clusters.csv").write_text("\n".join(table.read_text().splitlines()[:60]) + "\n")
+    facts = run / "inference.json"
+    facts.write_text(facts.read_text().replace(str(table), str(tmp_path / "clusters.csv")))
+    assert jensen("report", run).code == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "The data have changed since the fit: 59 rows, then 100" in page
+
+
 @pytest.mark.parametrize("command", ["evaluate", "sample", "encode"])
 def test_commands_for_trained_models_refuse_a_posterior(jensen: Jensen, mixture: Path, command: str) -> None:
     extra = ["-o", "codes.npz"] if command == "encode" else []

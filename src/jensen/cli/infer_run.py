@@ -88,6 +88,12 @@ class InferenceRun:
             except DataError as error:
                 text = f"The data of this run could not be read, so pictures that need them are missing: {error}"
                 notes = (*notes, text)
+        if data is not None and data.facts.rows != self.facts.rows:
+            now, then = f"{data.facts.rows:,}", f"{self.facts.rows:,}"
+            notes = (
+                *notes,
+                f"The data have changed since the fit: {now} rows, then {then}. Pictures show the new ones.",
+            )
         return write_inference_report(self.path, self._page(data, notes))
 
     def _page(self, data: Loaded | None, notes: tuple[str, ...]) -> InferencePage:

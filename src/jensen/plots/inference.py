@@ -127,18 +127,9 @@ def ellipses(
     Raises:
         ValueError: shapes that do not fit, values that are not finite, a column that is not there.
     """
-    data, centres = as_array("points", points, dimensions=2), as_array("means", means, dimensions=2)
-    spreads = as_array("covariances", covariances, dimensions=3)
-    count, size = centres.shape
-    if data.shape[1] != size or spreads.shape != (count, size, size):
-        raise ValueError(
-            f"points (N, D), means (K, D) and covariances (K, D, D) should agree, but have shapes {data.shape}, "
-            f"{centres.shape} and {spreads.shape}"
-        )
-    shares = np.full(count, 1 / count) if weights is None else as_array("weights", weights, dimensions=1)
-    if shares.shape != (count,):
-        raise ValueError(f"weights should have one entry a component ({count}), but there are {len(shares)}")
+    data, centres, spreads, shares = _checked(points, means, covariances, weights)
     classes = None if labels is None else as_labels(labels, len(data), ())
+    count, size = centres.shape
     if len(names) and len(names) != size:
         raise ValueError(f"names should have one entry a column ({size}), but has {len(names)}")
     shown = np.flatnonzero(shares >= least)
@@ -158,6 +149,24 @@ def ellipses(
         axes.autoscale_view()
     note(axes, f"{len(shown)} of {count} components" if len(shown) < count else f"{count} components")
     return plain(figure)
+
+
+def _checked(
+    points: Array, means: Array, covariances: Array, weights: Array | None
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Points, means, covariances and weights as arrays that fit together."""
+    data, centres = as_array("points", points, dimensions=2), as_array("means", means, dimensions=2)
+    spreads = as_array("covariances", covariances, dimensions=3)
+    count, size = centres.shape
+    if data.shape[1] != size or spreads.shape != (count, size, size):
+        raise ValueError(
+            f"points (N, D), means (K, D) and covariances (K, D, D) should agree, but have shapes {data.shape}, "
+            f"{centres.shape} and {spreads.shape}"
+        )
+    shares = np.full(count, 1 / count) if weights is None else as_array("weights", weights, dimensions=1)
+    if shares.shape != (count,):
+        raise ValueError(f"weights should have one entry a component ({count}), but there are {len(shares)}")
+    return data, centres, spreads, shares
 
 
 def _plane(data: Floats, columns: tuple[int, int] | None, names: Sequence[str]) -> tuple[tuple[str, str], Floats]:
@@ -265,17 +274,23 @@ def topics(
     rest = "" if len(shown) == len(order) else f" ({len(shown)} of {len(order)})"
     figure.suptitle(f"{title}{rest}", x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
     for panel, place in enumerate(shown):
-        axes = figure.add_subplot(down, across, panel + 1)
         share = "" if parts is None else f", {parts[place]:.1%}"
-        finish(axes, grid=False)
-        axes.set_title(f"{what} {place}{share}", loc="left", fontsize=9, color=INK)
-        rows = np.arange(len(bars[place]))
-        axes.barh(rows, bars[place], height=0.75, color=COLOURS[place % len(COLOURS)])
-        axes.set_yticks(rows, [_short(word) for word in words[place]], fontsize=8)
-        axes.set_ylim(len(bars[place]) - 0.4, -0.6)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=2))
-        axes.tick_params(axis="x", labelsize=7)
+        colour = COLOURS[place % len(COLOURS)]
+        axes = figure.add_subplot(down, across, panel + 1)
+        _word_bars(axes, f"{what} {place}{share}", words[place], bars[place], colour)
     return plain(figure)
+
+
+def _word_bars(axes: Axes, title: str, words: Sequence[str], weights: Floats, colour: str) -> None:
+    """A bar a word, the first on top."""
+    finish(axes, grid=False)
+    axes.set_title(title, loc="left", fontsize=9, color=INK)
+    rows = np.arange(len(weights))
+    axes.barh(rows, weights, height=0.75, color=colour)
+    axes.set_yticks(rows, [_short(word) for word in words], fontsize=8)
+    axes.set_ylim(len(weights) - 0.4, -0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=2))
+    axes.tick_params(axis="x", labelsize=7)
 
 
 def _short(word: str, longest: int = 18) -> str:
@@ -321,12 +336,8 @@ def intervals(
     finish(axes, title + rest, x)
     if zero:
         axes.axvline(0.0, color=MUTED, linewidth=1.0)
-    apart = (low > 0) | (high < 0) if zero else np.ones(len(low), dtype=np.bool_)
     rows = np.arange(count)
-    for chosen, colour in ((apart[:count], COLOURS[0]), (~apart[:count], MUTED)):
-        at = rows[chosen]
-        axes.hlines(at, low[:count][chosen], high[:count][chosen], color=colour, linewidth=2.0)
-        axes.plot(middle[:count][chosen], at, "o", color=colour, markersize=5)
+    _spans(axes, middle[:count], low[:count], high[:count], zero)
     if known is not None:
         axes.plot(known[:count], rows, "x", color=COLOURS[1], markersize=6, markeredgewidth=1.8, label="truth")
         axes.legend(fontsize=8.5, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0))
@@ -334,6 +345,15 @@ def intervals(
     axes.set_ylim(count - 0.3, -0.7)
     axes.grid(False, axis="y")
     return plain(figure)
+
+
+def _spans(axes: Axes, middle: Floats, low: Floats, high: Floats, zero: bool) -> None:
+    """Dots on their intervals, in colour where these do not touch zero."""
+    apart = (low > 0) | (high < 0) if zero else np.ones(len(low), dtype=np.bool_)
+    for chosen, colour in ((apart, COLOURS[0]), (~apart, MUTED)):
+        at = np.flatnonzero(chosen)
+        axes.hlines(at, low[chosen], high[chosen], color=colour, linewidth=2.0)
+        axes.plot(middle[chosen], at, "o", color=colour, markersize=5)
 
 
 def relevance(

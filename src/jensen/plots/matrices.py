@@ -146,23 +146,22 @@ def states(
         note(upper, f"first {len(lines):,} of {total:,} times")
     finish(lower, "", "time", "probability", grid=False)
     called = [str(name) for name in state_names] or [f"state {place}" for place in range(weights.shape[1])]
-    colours = [CLASS_COLOURS[place % len(CLASS_COLOURS)] for place in range(weights.shape[1])]
     edges = np.append(time, time[-1] + 1) - 0.5
-    bottom = np.zeros(len(time))
-    for place, colour in enumerate(colours):
-        lower.stairs(
-            bottom + weights[:, place],
-            edges,
-            baseline=bottom,
-            fill=True,
-            color=colour,
-            label=legend_label(called[place]),
-        )
-        bottom = bottom + weights[:, place]
+    _areas(lower, edges, weights, called)
     lower.set(ylim=(0, 1), xlim=(float(edges[0]), float(edges[-1])))
     if weights.shape[1] <= 12:
         lower.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return plain(figure)
+
+
+def _areas(axes: Axes, edges: npt.NDArray[Any], weights: Floats, names: Sequence[str]) -> None:
+    """Probabilities (T, K) stacked on each other."""
+    bottom = np.zeros(len(weights))
+    for place, name in enumerate(names):
+        top = bottom + weights[:, place]
+        colour = CLASS_COLOURS[place % len(CLASS_COLOURS)]
+        axes.stairs(top, edges, baseline=bottom, fill=True, color=colour, label=legend_label(name))
+        bottom = top
 
 
 def _as_marginals(value: Array, length: int, least: int) -> Floats:
