@@ -58,7 +58,7 @@ def split(counts: sp.csr_matrix) -> tuple[sp.csr_matrix, sp.csr_matrix]:
 
 def fit(train: sp.csr_matrix, test: sp.csr_matrix) -> tuple[TopicModel, npt.NDArray[np.float64]]:
     """A model after `PASSES` passes, and the held-out score after each."""
-    model = TopicModel(N_TOPICS, total_size=train.shape[0], dtype="float32", random_state=0)
+    model = TopicModel(N_TOPICS, total_size=train.shape[0], init="documents", dtype="float32", random_state=0)
     rng = np.random.default_rng(0)
     scores = []
     for _ in range(PASSES):
