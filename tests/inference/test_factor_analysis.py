@@ -78,7 +78,7 @@ def test_elbo_is_bayespys_after_every_sweep(case: str) -> None:
 
 
 def test_rotation_reaches_the_optimum_of_bayespys_guide_in_tens_of_sweeps_and_then_a_better_one() -> None:
-    """bayespy ends at -122.135, where the third factor is switched off; the bound is higher where it is kept a little."""
+    """bayespy ends at -122.135, where the third factor is switched off; the bound is higher where it stays, small."""
     reference = np.load(REFERENCE)
     rows = IncompleteRows.from_array(torch.as_tensor(reference["guide_x"])).compressed()
     priors = FactorPriors(
