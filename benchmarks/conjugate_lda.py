@@ -229,7 +229,7 @@ def rows(quick: bool) -> tuple[list[Row], list[str]]:
         f"LDA: online inference, batches of {BATCH}, float32, {torch.get_num_threads()} threads of torch; scikit-learn "
         "and gensim's LdaModel infer documents in one thread, as they do by default. Step sizes (t + 10)^-0.7, priors "
         f"1/K, inner tolerance {TOL:g} on the mean change of gamma: equal. At most {STEPS} inner steps for the peers, "
-        f"{OUR_STEPS} for ours, which are extrapolated: but for the first batches, which reach lower, the bounds of documents "
+        f"{OUR_STEPS} extrapolated ones for ours: but for first batches, where these reach less, documents' bounds "
         "are then about the same. Held-out words: one half of each held-out document given the other, the "
         "same function for all topics, mean over starts."
     ]
