@@ -1,8 +1,8 @@
 """Seconds a sweep of principal component analysis against bayespy: complete data, missing values, with rotations.
 
-Same data, priors and start; both in float64, in turn. A sweep of bayespy updates each node once, its factors among them;
-ours has the factors at their optimum before every other update, so that the bounds differ on the way. With rotations both
-arrive within these sweeps. The note of each row gives both bounds.
+Same data, priors and start; both in float64, in turn. A sweep of bayespy updates each node once, its factors among
+them; ours has the factors at their optimum before every other update, so that the bounds differ on the way. With
+rotations both arrive within these sweeps. The note of each row gives both bounds.
 """
 
 from __future__ import annotations

@@ -9,31 +9,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from scipy import stats
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from jensen.estimators.factorisation import GaussianFactorisation, PoissonFactorisation
-
-
-class _NoPairs:
-    """scikit-learn's checks would call `predict` with X; here it takes pairs of users and items."""
-
-    @property
-    def predict(self) -> Any:
-        raise AttributeError("takes pairs")
-
-
-class CheckedGaussian(_NoPairs, GaussianFactorisation):
-    pass
-
-
-class CheckedPoisson(_NoPairs, PoissonFactorisation):
-    pass
-
-
-@parametrize_with_checks([CheckedGaussian(2, max_iter=15), CheckedPoisson(2, fractional=True, max_iter=15)])
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
-    check(estimator)
 
 
 def ratings(users: int = 200, items: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -302,9 +302,7 @@ class PoissonFactorisation(Factorisation):
         start = PoissonStart(self._priors, means * float(self._rates[2]) / means.mean(), self.n_factors)
         model = poisson_model(self._priors, q["items"], start.users, len(means))
         state = State(q={name: family for name, family in q.items() if name != "users"})
-        users: Any = fold_in(model, state, ratings).local["users"]
-        found: Gamma = users
-        return found
+        return fold_in(model, state, ratings)
 
     def _pairs(self, users: Any, items: Tensor) -> PairMoments:
         q: Any = self.posterior_

@@ -353,20 +353,29 @@ class PoissonStart:
 
 
 def fold_in(
-    model: ConjugateModel, state: State, ratings: Ratings, *, tol: float = 1e-9, max_steps: int = 5000
-) -> State:
-    """The optimal q of these users, the items fixed: until no user's concentrations change by more than tol of them.
+    model: ConjugateModel, state: State, ratings: Ratings, *, tol: float = 1e-9, max_steps: int = 2000
+) -> Gamma:
+    """The optimal q of these users, the items fixed: each until its concentrations change by less than tol of them.
 
     Each user for itself: the result does not depend on who else is in the batch, as it would with the bound's change.
     """
     local = [name for name in ("users", "activity") if name in model.latents]
+    active, batch = torch.arange(len(ratings)), ratings
     state = replace(state, local=model.start_local(ratings))
+    fields = [field.clone() for field in state.local["users"].natural_parameters]
     with torch.no_grad():
         for _ in range(max_steps):
             before: Any = state.local["users"].standard_parameters
             for name in local:
-                state = update(model, state, evaluate(model, state, ratings, [name]), 1.0)
+                state = update(model, state, evaluate(model, state, batch, [name]), 1.0)
             after: Any = state.local["users"].standard_parameters
-            if bool(((after.concentration / before.concentration - 1).abs() < tol).all()):
+            for field, new in zip(fields, state.local["users"].natural_parameters, strict=True):
+                field[active] = new
+            moving = ((after.concentration / before.concentration - 1).abs() >= tol).any(1)
+            left = int(moving.sum())
+            if left == 0:
                 break
-    return state
+            if left < 0.7 * len(moving):
+                active, batch = active[moving], batch[moving.nonzero().squeeze(1)]
+                state = replace(state, local={name: q[moving] for name, q in state.local.items()})
+    return Gamma(Gamma.Natural(*fields))
