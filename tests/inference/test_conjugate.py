@@ -420,7 +420,7 @@ def test_nothing_is_lost_by_a_bad_batch():
         ({"batch_size": 5}, "cavi takes whole steps"),
         ({"method": "natural", "rho": 1.5}, r"rho must be in \(0, 1\]"),
         ({"method": "svi", "rho": "sometimes"}, "rho must be a number, a function or 'adaptive'"),
-        ({"method": "svi", "chunk_size": 5}, "chunk_size is for sweeps"),
+        ({"method": "svi", "chunk_size": 5}, "chunk_size is for the sweeps"),
         ({"method": "gradient", "rho": -1.0}, "must be positive"),
     ],
 )
@@ -448,7 +448,7 @@ def test_models_are_checked():
         infer(ConjugateModel({"a": Latent(normal, normal)}, lambda m, x: m.a.mean * x), data(6))
     with pytest.raises(AttributeError, match="no latent or parameter 'b'; there are: a"):
         infer(ConjugateModel({"a": Latent(normal, normal)}, lambda m, x: m.b.mean), data(6))
-    with pytest.raises(ValueError, match="needs data"):
+    with pytest.raises(ValueError, match="need data"):
         infer(normal_mean())
     with pytest.raises(ValueError, match="no rows"):
         infer(normal_mean(), data()[:0])

@@ -58,7 +58,10 @@ def test_adaptive_by_hand():
 
 def test_step_size():
     assert step_size(0.25)(7, GRADIENT) == 0.25
-    assert isinstance(step_size("adaptive"), Adaptive)
+    assert step_size("adaptive")(0, GRADIENT) == Adaptive().largest
+    for value in (2.0, 0.0, float("nan")):
+        with pytest.raises(ValueError, match="the function gave"):
+            step_size(lambda t, gradient, value=value: value)(3, GRADIENT)
     for wrong in (0.0, 1.5, -1.0, "fast"):
         with pytest.raises(ValueError, match="rho must be"):
             step_size(wrong)

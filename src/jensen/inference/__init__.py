@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from jensen.inference.checks import check_conjugate
-from jensen.inference.conjugate import Columns, ConjugateModel, Data, Latent, Moments, Parameter, State, evaluate
+from jensen.inference.conjugate import Columns, ConjugateModel, Data, Latent, Moments, Parameter, State
+from jensen.inference.evaluation import evaluate
 from jensen.inference.infer import Result, infer
 from jensen.inference.steps import Adaptive, RobbinsMonro
 from jensen.inference.stochastic import Svi

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import torch
@@ -11,7 +13,9 @@ from torch import Generator, Tensor
 
 from jensen.errors import NonFiniteError
 from jensen.families import ExponentialFamily
-from jensen.inference.conjugate import ConjugateModel, Moments, State, constrained, terms_of, unconstrained
+from jensen.inference.conjugate import ConjugateModel, Moments, State
+from jensen.inference.evaluation import terms_of
+from jensen.inference.steps import StepSize, learning_rate
 
 __all__ = ["ascend", "bound", "gradient_ascent"]
 
@@ -25,9 +29,7 @@ def bound(
     m = Moments({n: q.mean_parameters for n, q in (*state.q.items(), *state.local.items())} | dict(state.parameters))
     total = torch.zeros((), dtype=next(iter({**state.q, **state.local}.values())).natural_parameters[0].dtype)
     for name, q in (*state.q.items(), *state.local.items()):
-        latent = model.latents[name]
-        entropy = -q.dual() if latent.prior is not None or not q.constant_base_measure else q.entropy()
-        total = total + (scale if latent.local else 1.0) * entropy.sum()
+        total = total + (scale if model.latents[name].local else 1.0) * model.entropy(name, q).sum()
     total = total + sum(terms_of(model, state, m, None, generator).values())
     if data is not None:
         total = total + scale * sum(terms_of(model, state, m, data, generator).values())
@@ -37,13 +39,13 @@ def bound(
 def _free(model: ConjugateModel, state: State) -> dict[str, tuple[Tensor, ...]]:
     """The unconstrained parameters of every q and hyperparameter."""
     free = {n: q.unconstrained() for n, q in (*state.q.items(), *state.local.items())}
-    free |= {n: (unconstrained(p, state.parameters[n]),) for n, p in model.parameters.items()}
+    free |= {n: (p.unconstrained(state.parameters[n]),) for n, p in model.parameters.items()}
     return {n: tuple(f.detach() for f in fields) for n, fields in free.items()}
 
 
 def _state(model: ConjugateModel, state: State, free: dict[str, tuple[Tensor, ...]]) -> State:
     """The inverse of `_free`."""
-    parameters = {n: constrained(p, free[n][0]) for n, p in model.parameters.items()}
+    parameters = {n: p.constrained(free[n][0]) for n, p in model.parameters.items()}
     q: dict[str, ExponentialFamily[Any, Any, Any]] = {
         n: q.from_unconstrained(free[n]) for n, q in (*state.q.items(), *state.local.items())
     }
@@ -75,22 +77,32 @@ def ascend(
         )
         if not all(bool(f.isfinite().all()) for f in moved[name]):
             raise NonFiniteError(f"latent {name!r}: the gradient of the ELBO is not finite; the last q is kept")
-    return float(value.detach()), _state(model, state, moved)
+    elbo = float(value.detach())
+    if not math.isfinite(elbo):
+        raise NonFiniteError(f"the ELBO is {elbo}: look for values outside of their domain in the data or the priors")
+    return elbo, _state(model, state, moved)
 
 
 def gradient_ascent(
-    model: ConjugateModel, data: Any, state: State, rate: float | None, generator: Generator
+    model: ConjugateModel, data: Any, state: State, rho: float | str | StepSize | None, generator: Generator
 ) -> Iterator[tuple[float, State]]:
-    """(ELBO, state) after every step. The rate halves where the bound would fall and grows by a quarter else."""
-    rate = 0.1 if rate is None else float(rate)
-    if not rate > 0:
-        raise ValueError(f"rho, the learning rate of method='gradient', must be positive, got {rate}")
-    now = float(bound(model, state, data, generator=generator))
+    """(ELBO, state) after every step.
+
+    A constant rate halves where the bound would fall and grows by a quarter else; a function's rates, and those of
+    models with sampled terms, whose bound is noisy, are taken as they are.
+    """
+    rates = learning_rate(0.1 if rho is None else rho)
+    if callable(rho) or model.sampled_terms is not None:
+        for step in count():
+            _, state = ascend(model, state, data, rates(step, torch.zeros(1)), generator=generator)
+            yield float(bound(model, state, data, generator=generator)), state
+    rate = rates(0, torch.zeros(1))
+    now = float(bound(model, state, data))
     while True:
         for _ in range(HALVINGS):
-            _, trial = ascend(model, state, data, rate, generator=generator)
-            value = float(bound(model, trial, data, generator=generator))
-            if value >= now or model.sampled_terms is not None:
+            _, trial = ascend(model, state, data, rate)
+            value = float(bound(model, trial, data))
+            if value >= now:
                 state, now, rate = trial, value, rate * GROWTH
                 break
             rate /= 2

@@ -11,7 +11,7 @@ minibatch whose terms count N / B times (Hoffman et al. 2013).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
@@ -20,21 +20,9 @@ from torch import Generator, Tensor
 from torch.distributions import biject_to, constraints
 from torch.distributions.constraints import Constraint
 
-from jensen.errors import NonFiniteError
 from jensen.families import ExponentialFamily
 
-__all__ = [
-    "Columns",
-    "ConjugateModel",
-    "Data",
-    "Evaluation",
-    "Latent",
-    "Moments",
-    "Parameter",
-    "State",
-    "evaluate",
-    "terms_of",
-]
+__all__ = ["Columns", "ConjugateModel", "Data", "Latent", "Moments", "Parameter", "State", "Terms"]
 
 Family: TypeAlias = ExponentialFamily[Any, Any, Any]
 Terms: TypeAlias = Tensor | Mapping[str, Tensor]
@@ -48,14 +36,20 @@ class Data(Protocol):
     def __getitem__(self, index: Any, /) -> Any: ...
 
 
-class Moments(dict[str, Any]):
-    """The latents' mean parameters and the hyperparameters' values by name, also as attributes: `m.weights.log`."""
+class Moments:
+    """The latents' mean parameters and the hyperparameters' values by name: `m.weights.log`, or `m["weights"].log`."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.__dict__.update(values)
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"no latent or parameter {name!r}; there are: {', '.join(self)}") from None
+        raise AttributeError(f"no latent or parameter {name!r}; there are: {', '.join(self.__dict__)}")
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self, name, value)
 
 
 class Columns:
@@ -96,6 +90,15 @@ class Latent:
     prior: Family | Callable[[Moments], Family] | None = None
     local: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.start, ExponentialFamily) and not callable(self.start):
+            raise TypeError(f"start must be a family or a function that gives one, got {self.start!r}")
+        if isinstance(self.prior, ExponentialFamily):
+            if not all(bool(f.isfinite().all()) for f in self.prior.natural_parameters):
+                raise ValueError(f"the prior {self.prior!r} has parameters that are not finite, or zero probabilities")
+        elif self.prior is not None and not callable(self.prior):
+            raise TypeError(f"prior must be a family, a function that gives one, or None, got {self.prior!r}")
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -103,6 +106,22 @@ class Parameter:
 
     value: Tensor
     constraint: Constraint = constraints.real
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.value, Tensor) and self.value.is_floating_point()):
+            raise TypeError(f"a hyperparameter must be a floating tensor, got {self.value!r}")
+        if not bool((self.constraint.check(self.value) & self.value.isfinite()).all()):
+            raise ValueError(f"the hyperparameter's start {self.value.tolist()} is not {self.constraint}")
+
+    def unconstrained(self, value: Tensor) -> Tensor:
+        """A value of this hyperparameter mapped to real numbers."""
+        result: Tensor = biject_to(self.constraint).inv(value)
+        return result
+
+    def constrained(self, value: Tensor) -> Tensor:
+        """The inverse of `unconstrained`."""
+        result: Tensor = biject_to(self.constraint)(value)
+        return result
 
 
 @dataclass(frozen=True)
@@ -137,6 +156,14 @@ class ConjugateModel:
     samples: int = 32
 
     def __post_init__(self) -> None:
+        if not self.latents:
+            raise ValueError("a model needs at least one latent")
+        for claim in ("profiled", "nonconjugate"):
+            if isinstance(getattr(self, claim), str):
+                raise TypeError(f"{claim} must be a set of names of terms, not one text")
+        for name in (*self.latents, *self.parameters):
+            if not name.isidentifier() or name.startswith("__"):
+                raise ValueError(f"{name!r} cannot name a latent or parameter: m.{name} must be Python")
         named = [name for block in self.blocks or () for name in block]
         if self.blocks is not None and sorted(named) != sorted(self.latents):
             raise ValueError(
@@ -173,6 +200,7 @@ class ConjugateModel:
         for name, latent in self.latents.items():
             if not latent.local:
                 q[name] = latent.start if isinstance(latent.start, ExponentialFamily) else latent.start(generator)
+                self._check_prior(name, q[name])
         return State(q=q, parameters={name: p.value for name, p in self.parameters.items()})
 
     def start_local(self, batch: Any) -> dict[str, Family]:
@@ -187,7 +215,34 @@ class ConjugateModel:
                         f"local latent {name!r}: start must give one q for each of the {len(batch)} rows, along "
                         f"the first batch dimension; got batch shape {tuple(q[name].batch_shape)}"
                     )
+                self._check_prior(name, q[name])
         return q
+
+    def _check_prior(self, name: str, q: Family) -> None:
+        """Refuse a prior that is not of the latent's family, or of shapes that do not fit."""
+        prior = self.latents[name].prior
+        if callable(prior):
+            prior = prior(Moments({n: p.value for n, p in self.parameters.items()}))
+        if prior is None:
+            return
+        if type(prior) is not type(q) or prior.event_shape != q.event_shape:
+            raise TypeError(
+                f"latent {name!r}: start and prior must be one family with one event shape: {q!r}, {prior!r}"
+            )
+        try:
+            broadcast = torch.broadcast_shapes(prior.batch_shape, q.batch_shape)
+        except RuntimeError:
+            broadcast = None
+        if broadcast != q.batch_shape:
+            raise ValueError(
+                f"latent {name!r}: the prior's batch shape {tuple(prior.batch_shape)} does not broadcast to that of "
+                f"the start, {tuple(q.batch_shape)}"
+            )
+
+    def entropy(self, name: str, q: Family) -> Tensor:
+        """The entropy of this latent's q, nats: relative to the base measure where its log is in no term either."""
+        dropped = self.latents[name].prior is not None or not q.constant_base_measure
+        return -q.dual() if dropped else q.entropy()
 
 
 @dataclass(frozen=True)
@@ -205,203 +260,3 @@ class State:
             q={name: changed.get(name, q) for name, q in self.q.items()},
             local={name: changed.get(name, q) for name, q in self.local.items()},
         )
-
-
-@dataclass
-class Evaluation:
-    """The bound at one state.
-
-    Attributes:
-        elbo: nats.
-        magnitude: sum of the absolute values of its parts: rounding is measured against it.
-        targets: for each latent asked for, the gradient of the expected log joint in its mean parameters: the natural
-            parameters of its optimal q.
-        gradients: for each hyperparameter asked for, the gradient of the bound.
-    """
-
-    elbo: float = 0.0
-    magnitude: float = 0.0
-    targets: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
-    gradients: dict[str, Tensor] = field(default_factory=dict)
-
-    def add(self, name: str, value: float) -> None:
-        """Count one part of the bound; raises NonFiniteError naming it."""
-        if value != value or value in (float("inf"), float("-inf")):
-            raise NonFiniteError(
-                f"{name} is {value}: look for values outside of their domain in the data or the priors"
-            )
-        self.elbo += value
-        self.magnitude += abs(value)
-
-
-def evaluate(
-    model: ConjugateModel,
-    state: State,
-    data: Any = None,
-    names: Sequence[str] = (),
-    *,
-    scale: float = 1.0,
-    chunk_size: int | None = None,
-    generator: Generator | None = None,
-    skip: frozenset[str] = frozenset(),
-) -> Evaluation:
-    """The ELBO in nats and, for the latents and hyperparameters in `names`, the gradients of the expected log joint.
-
-    Args:
-        data: the rows, or None for a model without local terms.
-        scale: how often each row counts: N / B for a minibatch.
-        chunk_size: rows whose terms are held in memory at a time.
-        generator: draws of `sampled_terms`.
-        skip: terms that are left out.
-
-    Raises:
-        NonFiniteError: a term or an entropy is NaN or infinite; the message names it.
-    """
-    result = Evaluation()
-    for name, q in (*state.q.items(), *state.local.items()):
-        latent = model.latents[name]
-        negative = -(q.dual() if latent.prior is not None or not q.constant_base_measure else -q.entropy())
-        weight = scale if latent.local else 1.0
-        result.add(_unusual(f"the entropy of q({name})", q, negative), weight * float(negative.sum()))
-    leaves = _leaves(replace(state, local={}), names)
-    globals_ = {n: q.mean_parameters for n, q in state.q.items()} | dict(state.parameters)
-    _accumulate(result, model, state, {**globals_, **leaves}, leaves, None, 1.0, generator, skip)
-    if model.local_terms is not None or model.sampled_terms is not None or state.local:
-        if data is None:
-            raise ValueError("the model has local terms: it needs data")
-        pieces: dict[str, list[tuple[Tensor, ...]]] = {n: [] for n in names if n in state.local}
-        for rows in _chunks(len(data), chunk_size):
-            batch = data if rows is None else data[rows]
-            local = state.local if rows is None else {n: q[rows] for n, q in state.local.items()}
-            here = _leaves(State(q={}, local=local), names)
-            m = {**globals_, **{n: q.mean_parameters for n, q in local.items()}, **leaves, **here}
-            part = replace(state, local=local)
-            _accumulate(result, model, part, m, leaves | here, batch, scale, generator, skip)
-            for n in pieces:
-                pieces[n].append(result.targets.pop(n))
-        result.targets |= {n: tuple(torch.cat(fields) for fields in zip(*p, strict=True)) for n, p in pieces.items()}
-    return result
-
-
-def _leaves(state: State, names: Sequence[str]) -> dict[str, Any]:
-    """Mean parameters and hyperparameters to differentiate in."""
-    leaves: dict[str, Any] = {}
-    for name, q in (*state.q.items(), *state.local.items()):
-        if name in names:
-            leaves[name] = q.Mean(*(f.detach().requires_grad_() for f in q.mean_parameters))
-    for name, value in state.parameters.items():
-        if name in names:
-            leaves[name] = value.detach().requires_grad_()
-    return leaves
-
-
-def _accumulate(
-    result: Evaluation,
-    model: ConjugateModel,
-    state: State,
-    m: dict[str, Any],
-    leaves: dict[str, Any],
-    batch: Any,
-    scale: float,
-    generator: Generator | None,
-    skip: frozenset[str],
-) -> None:
-    """Add the terms of one batch (None: the global terms), and their gradients in `leaves`."""
-    with torch.set_grad_enabled(bool(leaves)):
-        terms = terms_of(model, state, Moments(m), batch, generator)
-        terms = {n: t for n, t in terms.items() if n not in skip}
-        total = torch.stack(list(terms.values())).sum() if terms else None
-    for name, term in terms.items():
-        result.add(f"the term {name!r}", scale * float(term.detach()))
-    flat = [t for leaf in leaves.values() for t in (leaf if isinstance(leaf, tuple) else (leaf,))]
-    if total is not None and total.requires_grad:
-        found: Sequence[Tensor | None] = torch.autograd.grad(total, flat, allow_unused=True)
-    else:
-        found = [None] * len(flat)
-    gradients = iter(torch.zeros_like(f) if g is None else g for g, f in zip(found, flat, strict=True))
-    for name, leaf in leaves.items():
-        if not isinstance(leaf, tuple):
-            gradient = scale * next(gradients)
-            result.gradients[name] = result.gradients[name] + gradient if name in result.gradients else gradient
-            continue
-        weight = 1.0 if name in state.local else scale
-        q = state.local[name] if name in state.local else state.q[name]
-        target = [weight * g for g in q.symmetrised([next(gradients) for _ in leaf])]
-        before = result.targets.get(name)
-        result.targets[name] = tuple(target if before is None else map(torch.add, before, target))
-
-
-def terms_of(
-    model: ConjugateModel, state: State, m: Moments, batch: Any, generator: Generator | None
-) -> dict[str, Tensor]:
-    """Every term of the expected log joint by name: the global ones (batch None) or those of a batch."""
-    terms: dict[str, Tensor] = {}
-    hyper = Moments({name: m[name] for name in model.parameters})
-    for name, q in (state.q if batch is None else state.local).items():
-        prior = model.latents[name].prior
-        if prior is not None:
-            p = prior if isinstance(prior, ExponentialFamily) else prior(hyper)
-            expected = p.inner(p.natural_parameters, m[name]) - p.log_partition()
-            terms[f"prior of {name}"] = expected.expand(q.batch_shape).sum()
-    given = model.global_terms(m) if batch is None and model.global_terms else None
-    if batch is not None and model.local_terms:
-        given = model.local_terms(m, batch)
-    if given is not None:
-        terms |= dict(given) if isinstance(given, Mapping) else {"global" if batch is None else "local": given}
-    for name, term in terms.items():
-        if term.dim():
-            raise ValueError(
-                f"the term {name!r} must be one number (summed over plates and rows), got {tuple(term.shape)}"
-            )
-    if batch is not None and model.sampled_terms:
-        drawn = model.sampled_terms(_draws(model, state, m, generator), batch)
-        sampled = dict(drawn) if isinstance(drawn, Mapping) else {"sampled": drawn}
-        for name, term in sampled.items():
-            if tuple(term.shape) != (model.samples,):
-                raise ValueError(
-                    f"the sampled term {name!r} must have shape ({model.samples},), got {tuple(term.shape)}"
-                )
-            terms[name] = term.mean()
-    return terms
-
-
-def _draws(model: ConjugateModel, state: State, m: Moments, generator: Generator | None) -> Moments:
-    """Draws from q; differentiable in the mean parameters that are asked for, through those to q and from q to z."""
-    draws = Moments({name: m[name] for name in model.parameters})
-    device = next(iter({**state.q, **state.local}.values())).natural_parameters[0].device
-    if generator is not None and generator.device != device:  # draws are made where q is
-        seed = int(torch.randint(2**62, (), generator=generator))
-        generator = Generator(device).manual_seed(seed)
-    for name, q in (*state.q.items(), *state.local.items()):
-        if any(f.requires_grad for f in m[name]):
-            draws[name] = q.from_mean_parameters(*m[name]).rsample((model.samples,), generator)
-        else:
-            draws[name] = q.sample((model.samples,), generator)
-    return draws
-
-
-def _chunks(rows: int, size: int | None) -> Iterator[slice | None]:
-    """Slices that cover the rows; one None where they are taken at once."""
-    if size is None or size >= rows:
-        yield None
-    else:
-        yield from (slice(i, min(i + size, rows)) for i in range(0, rows, size))
-
-
-def _unusual(what: str, q: Family, entropy: Tensor) -> str:
-    """What to call this entropy if it is not finite: with the parameter that made it so."""
-    if bool(entropy.isfinite().all()):
-        return what
-    return f"{what} ({q.fault_in(q.standard_parameters) or 'parameters in their domain'})"
-
-
-def unconstrained(parameter: Parameter, value: Tensor) -> Tensor:
-    """A hyperparameter's value mapped to real numbers."""
-    result: Tensor = biject_to(parameter.constraint).inv(value)
-    return result
-
-
-def constrained(parameter: Parameter, value: Tensor) -> Tensor:
-    """The inverse of `unconstrained`."""
-    result: Tensor = biject_to(parameter.constraint)(value)
-    return result

@@ -19,7 +19,8 @@ from torch import Generator, Tensor
 
 from jensen.families import Gamma, MultivariateNormal, Normal
 from jensen.families.linear import from_factor, half_log_determinant, inverse_factor, outer, times
-from jensen.inference.conjugate import ConjugateModel, Latent, Moments, State, evaluate
+from jensen.inference.conjugate import ConjugateModel, Latent, Moments, State
+from jensen.inference.evaluation import evaluate
 from jensen.inference.infer import Result
 from jensen.inference.ratings import Ratings, log_sums, row_sums
 from jensen.inference.rotation import FactorMoments, best_shift, climb, rotate, shifted

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from jensen.families import MultivariateNormal, Normal
-from jensen.inference.conjugate import ConjugateModel, Latent, State, evaluate
+from jensen.inference.conjugate import ConjugateModel, Latent, State
+from jensen.inference.evaluation import evaluate
 from jensen.inference.infer import infer
 
 __all__ = ["FitPath", "Gradients", "fit_path", "gaussian_fit", "gradients_at", "joint_parameters"]

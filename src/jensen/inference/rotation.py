@@ -19,7 +19,8 @@ from torch import Tensor
 
 from jensen.families import Gamma, MultivariateNormal, Normal
 from jensen.families.linear import times
-from jensen.inference.conjugate import ConjugateModel, State, evaluate
+from jensen.inference.conjugate import ConjugateModel, State
+from jensen.inference.evaluation import evaluate
 from jensen.inference.infer import Result
 from jensen.inference.update import check_climb
 
@@ -241,7 +242,7 @@ def climb(
                 after = expand(after)
             state = after
             found = evaluate(model, state, data, chunk_size=chunk_size)
-            check_climb(model, state, before, found, f"in sweep {step}")
+            check_climb(model, before, found, f"in sweep {step}")
             trace.append(found.elbo)
             if callback:
                 callback(step, found.elbo, state)

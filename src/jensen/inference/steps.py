@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 from torch import Tensor
 
-__all__ = ["Adaptive", "RobbinsMonro", "StepSize", "step_size"]
+__all__ = ["Adaptive", "RobbinsMonro", "StepSize", "learning_rate", "step_size"]
 
 StepSize: TypeAlias = Callable[[int, Tensor], float]
 """(t, natural gradient as one vector) -> rho in (0, 1]; t counts from 0."""
@@ -55,6 +57,8 @@ class Adaptive:
 
     def __call__(self, t: int, gradient: Tensor) -> float:
         square = float(gradient @ gradient)
+        if not math.isfinite(square):  # the update will say so; the averages stay
+            return self.largest
         if self._mean is None:
             self._mean, self._square = gradient.clone(), square
         else:
@@ -67,14 +71,36 @@ class Adaptive:
 
 
 def step_size(rho: float | str | StepSize) -> StepSize:
-    """A constant in (0, 1], "adaptive", or a function as it is; raises ValueError."""
+    """A constant in (0, 1], "adaptive", or a function, what it gives checked at each step; raises ValueError."""
     if isinstance(rho, str):
         if rho != "adaptive":
             raise ValueError(f"rho must be a number, a function or 'adaptive', got {rho!r}")
-        return Adaptive()
+        rho = Adaptive()
     if callable(rho):
-        return rho
+        return partial(_checked, rho, 1.0)
     if not 0 < rho <= 1:
         raise ValueError(f"rho must be in (0, 1], got {rho}")
     constant = float(rho)
     return lambda t, gradient: constant
+
+
+def learning_rate(rho: float | str | StepSize) -> StepSize:
+    """A positive constant, or a function of (t, unused); raises ValueError."""
+    if isinstance(rho, str | Adaptive):
+        raise ValueError(
+            "method='gradient' takes a number or a function of t for rho: 'adaptive' is for natural gradients"
+        )
+    if callable(rho):
+        return partial(_checked, rho, math.inf)
+    if not 0 < rho < math.inf:
+        raise ValueError(f"rho, the learning rate of method='gradient', must be positive, got {rho}")
+    constant = float(rho)
+    return lambda t, gradient: constant
+
+
+def _checked(rho: StepSize, largest: float, t: int, gradient: Tensor) -> float:
+    """What a function gives, refused where it is no step size."""
+    value = float(rho(t, gradient))
+    if not 0 < value <= largest:
+        raise ValueError(f"rho must be positive and at most {largest:g}, but the function gave {value} at step {t}")
+    return value

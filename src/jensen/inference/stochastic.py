@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,9 +12,10 @@ from torch import Generator
 
 from jensen.families import ExponentialFamily
 from jensen.inference.ascent import ascend
-from jensen.inference.conjugate import ConjugateModel, Evaluation, State, evaluate
-from jensen.inference.steps import RobbinsMonro, StepSize, step_size
-from jensen.inference.update import fit_local, natural_gradient, update
+from jensen.inference.conjugate import ConjugateModel, State
+from jensen.inference.evaluation import evaluate
+from jensen.inference.steps import RobbinsMonro, StepSize, learning_rate, step_size
+from jensen.inference.update import fit_local, fit_parameters, natural_gradient, update
 
 __all__ = ["Svi", "epochs"]
 
@@ -22,22 +24,27 @@ class Svi:
     """Inference that sees the data in minibatches (Hoffman et al. 2013).
 
     Each minibatch's local latents are brought to their optimum, then the global ones take a natural-gradient step in
-    which every row counts total_size / B times. Without a total size the data are an endless stream, and the posterior
-    of what was seen is the prior of the next batch (Broderick et al. 2013).
+    which every row counts total_size / B times, and hyperparameters a step of the same size towards their optimum.
+    Without a total size the data are an endless stream: the posterior of what was seen is the prior of the next batch
+    (Broderick et al. 2013), and hyperparameters are averages over the batches.
 
     Args:
         model: as for `infer`.
         total_size: number of rows of the whole data; None for a stream.
-        rho: step size: a number, a function of (t, natural gradient) or "adaptive"; default `RobbinsMonro()`.
+        rho: step size: a number, a function of (t, natural gradient) or "adaptive"; default `RobbinsMonro()`. An
+            adaptive one adapts to each block of latents.
         local_tol: the relative change of the batch's bound at which its local latents count as optimal.
         local_steps: at most so many sweeps over them.
-        plain: plain gradient steps of the learning rate `rho` instead.
+        plain: plain gradient steps of the learning rate `rho` instead, on the ELBO per row.
         start: where to begin instead of the model's own start.
         generator: random starts and draws; default seed 0.
 
     Attributes:
         state: q of the global latents and the hyperparameters.
         steps: minibatches seen.
+
+    Raises:
+        ValueError: an argument out of its range, or one that a stream does not use.
     """
 
     def __init__(
@@ -54,19 +61,22 @@ class Svi:
     ) -> None:
         if total_size is not None and total_size < 1:
             raise ValueError(f"total_size must be at least 1, or None for a stream, got {total_size}")
+        if total_size is None and (rho is not None or plain):
+            raise ValueError("a stream (total_size=None) takes whole steps: rho and plain need a total_size")
         if not (local_tol >= 0 and local_steps >= 1):
             raise ValueError(
                 f"local_tol must be 0 or more and local_steps 1 or more, got {local_tol} and {local_steps}"
             )
-        if plain and callable(rho):
-            self._rho: StepSize = rho
-        else:
-            self._rho = step_size(RobbinsMonro() if rho is None else rho)
         self.model, self.total_size, self.plain = model, total_size, plain
         self.local_tol, self.local_steps = local_tol, local_steps
+        self._blocks = [names for names in (model.split(block)[0] for block in model.order) if names]
+        make = learning_rate if plain else step_size
+        given = RobbinsMonro() if rho is None else rho
+        self._rho = [make(copy.deepcopy(given)) for _ in range(max(1, len(self._blocks)))]
         self._generator = generator or torch.Generator().manual_seed(0)
         self.state = replace(start or model.start(self._generator), local={})
         self.steps = 0
+        self._seen = 0
 
     @property
     def posterior(self) -> dict[str, ExponentialFamily[Any, Any, Any]]:
@@ -77,32 +87,36 @@ class Svi:
         """Learn from a batch and return an estimate of the ELBO (nats): of all the data, or for a stream of the batch.
 
         Raises:
-            ValueError: an empty batch.
+            ValueError: an empty batch, or one of more rows than `total_size`.
             NonFiniteError: NaN in a term or a latent, which it names; the state is that before the batch.
         """
-        if len(batch) == 0:
+        rows = len(batch)
+        if rows == 0:
             raise ValueError("the batch has no rows")
+        if self.total_size is not None and rows > self.total_size:
+            raise ValueError(f"the batch has {rows} rows, more than total_size = {self.total_size}")
         with torch.no_grad():
-            elbo = self._stream(batch) if self.total_size is None else self._step(batch, self.total_size / len(batch))
+            elbo = self._stream(batch) if self.total_size is None else self._step(batch, self.total_size / rows)
         self.steps += 1
+        self._seen += rows
         return elbo
 
     def _step(self, batch: Any, scale: float) -> float:
         state = self._local(self.state, batch)
         if self.plain:
-            rate = self._rho(self.steps, torch.zeros(1))
+            rate = self._rho[0](self.steps, torch.zeros(1))
             elbo, state = ascend(self.model, state, batch, rate, scale=scale, generator=self._generator)
-        else:
-            blocks = [names for names in (self.model.split(block)[0] for block in self.model.order) if names]
-            found = Evaluation()
-            for place, block in enumerate(blocks):
-                found = evaluate(self.model, state, batch, block, scale=scale, generator=self._generator)
-                elbo = found.elbo if place == 0 else elbo
-                if place == 0:
-                    rho = self._rho(self.steps, natural_gradient(state, found))
-                state = update(self.model, state, found, rho)
+            self.state = replace(state, local={})
+            return elbo
+        estimates = []
+        for block, size in zip(self._blocks or [[]], self._rho, strict=True):  # hyperparameters may be all there is
+            found = evaluate(self.model, state, batch, block, scale=scale, generator=self._generator)
+            estimates.append(found.elbo)
+            rho = size(self.steps, natural_gradient(state, found))
+            state = update(self.model, state, found, rho)
+        state = fit_parameters(self.model, state, batch, scale=scale, rho=rho, generator=self._generator)
         self.state = replace(state, local={})
-        return elbo
+        return estimates[0]
 
     def _local(self, state: State, batch: Any) -> State:
         return fit_local(
@@ -129,7 +143,14 @@ class Svi:
             check=not self.steps,
             start=self.state,
         )
-        self.state = replace(result.state, local={})
+        weight = len(batch) / (self._seen + len(batch))
+        parameters = {
+            n: p.constrained(
+                torch.lerp(p.unconstrained(self.state.parameters[n]), p.unconstrained(result.parameters[n]), weight)
+            )
+            for n, p in model.parameters.items()
+        }
+        self.state = State(q=result.posterior, parameters=parameters)
         return result.elbo
 
     def elbo(self, data: Any, *, chunk_size: int = 1024) -> float:
