@@ -20,8 +20,8 @@ import torch
 from benchmarks.report import Row, row_of
 from jensen.families import Gamma, MultivariateNormal, Normal
 from jensen.inference import State
-from jensen.inference.factor_analysis import FactorPriors, climb_factors
-from jensen.inference.incomplete import IncompleteRows
+from jensen.inference.models.factor_analysis import FactorPriors, climb_factors
+from jensen.inference.models.incomplete import IncompleteRows
 
 __all__ = ["rows"]
 

@@ -21,8 +21,8 @@ from benchmarks.interleave import Contender, interleave
 from benchmarks.report import Row, row_of
 from jensen.families import Dirichlet, NormalWishart
 from jensen.inference import State, evaluate
-from jensen.inference.hmm import CategoricalEmissions, Emissions, GaussianEmissions, hidden_markov_model
-from jensen.inference.sequences import Sequences
+from jensen.inference.models.hmm import CategoricalEmissions, Emissions, GaussianEmissions, hidden_markov_model
+from jensen.inference.models.sequences import Sequences
 from jensen.inference.update import update
 
 __all__ = ["Case", "HmmlearnSweeps", "Sweeps", "rows"]

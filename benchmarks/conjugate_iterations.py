@@ -19,10 +19,10 @@ from torch import Tensor
 from benchmarks.report import Row, row_of
 from jensen.families import Gamma, MultivariateNormal, Normal
 from jensen.inference import Columns, ConjugateModel, Latent, State, infer
-from jensen.inference.gaussian_fit import gaussian_fit
-from jensen.inference.linear_regression import RegressionStatistics, linear_regression
-from jensen.inference.logistic_regression import logistic_regression
-from jensen.inference.weights import Centring, WeightPrior
+from jensen.inference.models.gaussian_fit import gaussian_fit
+from jensen.inference.models.linear_regression import RegressionStatistics, linear_regression
+from jensen.inference.models.logistic_regression import logistic_regression
+from jensen.inference.models.weights import Centring, WeightPrior
 
 __all__ = ["rows"]
 

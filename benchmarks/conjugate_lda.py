@@ -25,9 +25,9 @@ from threadpoolctl import threadpool_limits
 from benchmarks.report import Row, row_of
 from jensen.estimators.lda import TopicModel
 from jensen.families import Dirichlet
-from jensen.inference.corpus import load_documents
-from jensen.inference.documents import Documents, split_documents
-from jensen.inference.lda_scores import completion
+from jensen.inference.models.corpus import load_documents
+from jensen.inference.models.documents import Documents, split_documents
+from jensen.inference.models.lda_scores import completion
 
 __all__ = ["Corpus", "generated", "press", "rows"]
 

@@ -20,9 +20,9 @@ from benchmarks.interleave import Contender, Measured, interleave
 from benchmarks.report import Row, row_of
 from jensen.families import Dirichlet, MultivariateNormal, NormalWishart, Wishart
 from jensen.inference import ConjugateModel, Latent, State, evaluate
-from jensen.inference.mixture import coefficients, mixture_model, mixture_prior, updated
-from jensen.inference.mixture_kernels import Covariance, Points, log_evidence, statistics
-from jensen.inference.mixture_predictive import expected_covariances, expected_means
+from jensen.inference.models.mixture import coefficients, mixture_model, mixture_prior, updated
+from jensen.inference.models.mixture_kernels import Covariance, Points, log_evidence, statistics
+from jensen.inference.models.mixture_predictive import expected_covariances, expected_means
 from jensen.inference.update import update
 
 __all__ = [

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from jensen.families import Gamma, MultivariateNormal, Normal
 from jensen.inference import ConjugateModel, Latent, RobbinsMonro, evaluate, infer
-from jensen.inference.gaussian_fit import FitPath, fit_path, gaussian_fit, gradients_at
+from jensen.inference.models.gaussian_fit import FitPath, fit_path, gaussian_fit, gradients_at
 from jensen.plots import save
 from jensen.plots.animation import save_animation
 from jensen.plots.gradients import (

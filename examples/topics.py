@@ -20,7 +20,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from jensen.estimators.lda import TopicModel
-from jensen.inference.corpus import load_documents
+from jensen.inference.models.corpus import load_documents
 from jensen.plots import elbo_curve, save, topics
 
 N_TOPICS, PASSES, BATCH = 20, 12, 256

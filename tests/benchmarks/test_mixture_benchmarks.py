@@ -12,7 +12,7 @@ from benchmarks.conjugate_mixture import BayespySweeps, Case, SklearnSweeps, ind
 from benchmarks.mixture_growth import stream
 
 from jensen.inference import evaluate
-from jensen.inference.mixture_predictive import expected_covariances, expected_means
+from jensen.inference.models.mixture_predictive import expected_covariances, expected_means
 
 REFERENCES = Path(__file__).parents[1] / "references"
 

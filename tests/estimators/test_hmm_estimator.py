@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from jensen.estimators.hmm import BayesianCategoricalHMM, BayesianGaussianHMM
-from jensen.inference.sequences import Sequences
+from jensen.inference.models.sequences import Sequences
 
 MEANS = np.array([[0.0, 0.0], [6.0, 6.0], [-6.0, 6.0]])
 

@@ -15,8 +15,8 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from jensen.estimators.lda import TopicModel
-from jensen.inference.corpus import load_documents
-from jensen.inference.lda_scores import coherence
+from jensen.inference.models.corpus import load_documents
+from jensen.inference.models.lda_scores import coherence
 
 CHECKS = list(estimator_checks_generator(TopicModel(3, fractional=True, max_iter=20, random_state=0)))
 

@@ -21,7 +21,7 @@ def documents(facts: Facts, options: Mapping[str, Any]) -> Loaded:
     """Word counts; those of a run keep its vocabulary, and what is not in it is left out."""
     import numpy as np
 
-    from jensen.inference.corpus import load_documents
+    from jensen.inference.models.corpus import load_documents
 
     path = Path(facts.source)
     known = list(facts.columns)

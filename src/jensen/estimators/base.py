@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,6 +20,8 @@ from jensen.inference import ConjugateModel, Result, State, infer
 from jensen.inference.store import load_posterior, save_posterior
 
 __all__ = ["VariationalEstimator"]
+
+Callback = Callable[[int, float, State], object]
 
 
 class VariationalEstimator(BaseEstimator):  # type: ignore[misc]
@@ -43,7 +45,7 @@ class VariationalEstimator(BaseEstimator):  # type: ignore[misc]
     _extras: ClassVar[tuple[str, ...]] = ()
     """fitted arrays and numbers, other than the posterior, that predictions need"""
 
-    on_step: Callable[[int, float, State], object] | None = None
+    on_step: Callback | None = None
     posterior_: Mapping[str, ExponentialFamily[Any, Any, Any]]
     elbo_: float
     elbo_trace_: list[float]
@@ -63,28 +65,47 @@ class VariationalEstimator(BaseEstimator):  # type: ignore[misc]
         for argument, option in _OPTIONS.items():
             if hasattr(self, argument) and option not in options:
                 options[option] = getattr(self, argument)
-        last: list[Result] = []
+
+        def run(callback: Callback) -> Result:
+            return infer(model, data, seed=seed, callback=callback, **options)
+
+        return self._climb([run], warn=options.get("method", "cavi") == "cavi")
+
+    def _climb(self, runs: Iterable[Callable[[Callback], Result]], *, warn: bool = True) -> Result:
+        """Make each run, which calls what it is given with (step, ELBO, state), and keep the best result.
+
+        After Ctrl-C the best posterior so far is kept, and the interruption goes on.
+
+        Args:
+            warn: whether a best run that has not converged is worth a warning.
+        """
+        done: list[Result] = []
+        reached: list[Result] = []  # the last step of every run or restart
 
         def remember(step: int, elbo: float, state: State) -> None:
-            trace = [*(last[0].elbo_trace if last and step > 1 else []), elbo]
-            last[:] = [Result(state.q, elbo, trace, False, "interrupted", step, parameters=state.parameters)]
+            if step == 1 or not reached:
+                reached.append(Result(state.q, elbo, [], False, "interrupted", step))
+            last = reached[-1]
+            last.posterior, last.parameters, last.elbo, last.steps = state.q, state.parameters, elbo, step
+            last.elbo_trace.append(elbo)
             if self.on_step is not None:
                 self.on_step(step, elbo, state)
 
         try:
-            result = infer(model, data, seed=seed, callback=remember, **options)
+            done += (run(remember) for run in runs)
         except KeyboardInterrupt:
-            if last:
-                self._keep(last[0])
+            if done or reached:
+                self._keep(max(done + reached, key=lambda result: result.elbo))
             raise
-        self._keep(result)
-        if not result.converged and options.get("method", "cavi") == "cavi":
+        best = max(done, key=lambda result: result.elbo)
+        self._keep(best)
+        if warn and not best.converged:
             warnings.warn(
-                f"{type(self).__name__} has not converged: {result.reason}; raise max_iter or tol",
+                f"{type(self).__name__} has not converged: {best.reason}; raise max_iter or tol",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        return result
+        return best
 
     def _keep(self, result: Result) -> None:
         """Set the fitted attributes."""

@@ -14,18 +14,18 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from jensen.estimators.climbing import ClimbingEstimator
+from jensen.estimators.base import VariationalEstimator
 from jensen.families import MultivariateNormal, Normal
 from jensen.inference import Result, State, Svi
-from jensen.inference.factor_analysis import climb_factors, factor_model, factor_priors, start_factors
-from jensen.inference.factor_predictive import (
+from jensen.inference.models.factor_analysis import climb_factors, factor_model, factor_priors, start_factors
+from jensen.inference.models.factor_predictive import (
     factor_log_density,
     factor_point,
     factor_sample,
     posterior_factors,
     reconstruction,
 )
-from jensen.inference.incomplete import IncompleteRows
+from jensen.inference.models.incomplete import IncompleteRows
 
 __all__ = ["BayesianFactorAnalysis", "BayesianPCA"]
 
@@ -37,7 +37,7 @@ _WARM_UP = 10
 """sweeps before relevance determination may switch a factor off"""
 
 
-class _FactorEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClimbingEstimator):  # type: ignore[misc]
+class _FactorEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VariationalEstimator):  # type: ignore[misc]
     """What both share; they differ in whether all columns have the same noise."""
 
     _shared_noise: ClassVar[bool]

@@ -14,7 +14,7 @@ from torch import Tensor
 from jensen.estimators.factorisation_base import Factorisation, positive
 from jensen.families import Gamma, MultivariateNormal
 from jensen.inference import ConjugateModel, Result, State
-from jensen.inference.factorisation import (
+from jensen.inference.models.factorisation import (
     GaussianPriors,
     PoissonPriors,
     PoissonStart,
@@ -25,14 +25,14 @@ from jensen.inference.factorisation import (
     poisson_model,
     users_of,
 )
-from jensen.inference.factorisation_predictive import (
+from jensen.inference.models.factorisation_predictive import (
     PairMoments,
     gaussian_log_density,
     gaussian_pairs,
     poisson_log_likelihood,
     poisson_pairs,
 )
-from jensen.inference.ratings import Ratings
+from jensen.inference.models.ratings import Ratings
 
 __all__ = ["GaussianFactorisation", "PoissonFactorisation"]
 

@@ -15,10 +15,10 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from jensen.estimators.climbing import ClimbingEstimator
+from jensen.estimators.base import VariationalEstimator
 from jensen.inference import ConjugateModel, Result, Svi
-from jensen.inference.factorisation_predictive import PairMoments
-from jensen.inference.ratings import Ratings, as_ratings
+from jensen.inference.models.factorisation_predictive import PairMoments
+from jensen.inference.models.ratings import Ratings, as_ratings
 
 __all__ = ["Factorisation", "positive"]
 
@@ -28,7 +28,7 @@ _USERS = 4096
 """whose factors are in memory at a time"""
 
 
-class Factorisation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClimbingEstimator):  # type: ignore[misc]
+class Factorisation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VariationalEstimator):  # type: ignore[misc]
     """A model of ratings r_ij from factors of users i and items j."""
 
     _counts: ClassVar[bool]

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from jensen.estimators.base import VariationalEstimator
 from jensen.families import MultivariateNormal
 from jensen.inference import Result, State, evaluate
-from jensen.inference.gaussian_fit import gaussian_fit, joint_parameters
+from jensen.inference.models.gaussian_fit import gaussian_fit, joint_parameters
 
 __all__ = ["GaussianFit"]
 

@@ -14,18 +14,18 @@ from jensen.estimators.hmm_base import BayesianHMM
 from jensen.estimators.sequence_input import as_sequences, as_symbols
 from jensen.families import Dirichlet, ExponentialFamily
 from jensen.inference import Result
-from jensen.inference.hmm import CategoricalEmissions, GaussianEmissions, dirichlet_prior, expected_probabilities
-from jensen.inference.mixture import mixture_prior
-from jensen.inference.mixture_kernels import Covariance, Points
-from jensen.inference.mixture_predictive import (
+from jensen.inference.models.hmm import CategoricalEmissions, GaussianEmissions, dirichlet_prior, expected_probabilities
+from jensen.inference.models.mixture import mixture_prior
+from jensen.inference.models.mixture_kernels import Covariance, Points
+from jensen.inference.models.mixture_predictive import (
     components_from,
     expected_covariances,
     expected_means,
     mean_precisions_and_degrees,
     placed,
 )
-from jensen.inference.mixture_start import Init, initial_labels
-from jensen.inference.sequences import Sequences
+from jensen.inference.models.mixture_start import Init, initial_labels
+from jensen.inference.models.sequences import Sequences
 
 __all__ = ["BayesianCategoricalHMM", "BayesianGaussianHMM"]
 

@@ -14,8 +14,8 @@ from torch import Generator, Tensor
 from jensen.estimators.base import VariationalEstimator
 from jensen.families import ExponentialFamily
 from jensen.inference import Result, Svi
-from jensen.inference.forward_backward import best_paths, forward_backward
-from jensen.inference.hmm import (
+from jensen.inference.models.forward_backward import best_paths, forward_backward
+from jensen.inference.models.hmm import (
     Emissions,
     dirichlet_prior,
     expected_probabilities,
@@ -23,7 +23,7 @@ from jensen.inference.hmm import (
     posterior_of_states,
     random_starts,
 )
-from jensen.inference.sequences import Sequences
+from jensen.inference.models.sequences import Sequences
 
 __all__ = ["BayesianHMM", "Forecast"]
 

@@ -18,10 +18,10 @@ from torch import Generator, Tensor
 from jensen.estimators.base import VariationalEstimator
 from jensen.families import Dirichlet, ExponentialFamily
 from jensen.inference import Adaptive, Result, RobbinsMonro, State
-from jensen.inference.documents import Documents, split_documents
-from jensen.inference.lda import LocalStep, TopicSvi, fit_cavi, fit_svi
-from jensen.inference.lda_scores import coherence, completion, infer_proportions, top_words
-from jensen.inference.lda_start import random_topics, seeded_topics
+from jensen.inference.models.documents import Documents, split_documents
+from jensen.inference.models.lda import LocalStep, TopicSvi, fit_cavi, fit_svi
+from jensen.inference.models.lda_scores import coherence, completion, infer_proportions, top_words
+from jensen.inference.models.lda_start import random_topics, seeded_topics
 
 __all__ = ["TopicModel"]
 

@@ -17,7 +17,7 @@ from jensen.estimators.base import VariationalEstimator
 from jensen.estimators.rows import checked_numbers, checked_rows
 from jensen.families import NormalGamma
 from jensen.inference import State
-from jensen.inference.linear_regression import (
+from jensen.inference.models.linear_regression import (
     NoisePrior,
     RegressionStatistics,
     StudentT,
@@ -25,7 +25,7 @@ from jensen.inference.linear_regression import (
     linear_regression,
     predictive,
 )
-from jensen.inference.weights import WeightPrior
+from jensen.inference.models.weights import WeightPrior
 
 __all__ = ["BayesianLinearRegression"]
 

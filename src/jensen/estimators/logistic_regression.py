@@ -18,9 +18,9 @@ from torch import Tensor
 from jensen.estimators.regression import GeneralisedRegression
 from jensen.estimators.rows import checked_rows, checked_targets
 from jensen.inference import Columns, ConjugateModel, evaluate
-from jensen.inference.glm import LOGISTIC, generalised_linear_model, laplace
-from jensen.inference.logistic_regression import logistic_regression
-from jensen.inference.quadrature import expected_logistic
+from jensen.inference.models.glm import LOGISTIC, generalised_linear_model, laplace
+from jensen.inference.models.logistic_regression import logistic_regression
+from jensen.inference.models.quadrature import expected_logistic
 
 __all__ = ["BayesianLogisticRegression"]
 
@@ -126,7 +126,7 @@ class BayesianLogisticRegression(ClassifierMixin, GeneralisedRegression):  # typ
         self._remember_rows(x, self._targets)
         self._restart()
         data = self._columns(x, self._indicators(labels))
-        result = self._climb(data)
+        result = self._fit_rows(data)
         if self.bound == "monte-carlo":  # the value without the noise of draws
             self.elbo_ = evaluate(self._exact_model(), result.state, data, chunk_size=_ROWS).elbo
         return self

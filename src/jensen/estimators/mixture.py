@@ -26,7 +26,7 @@ from jensen.estimators.mixture_checks import (
     units_of,
 )
 from jensen.inference import Result, State, Svi, infer
-from jensen.inference.mixture import (
+from jensen.inference.models.mixture import (
     MixturePrior,
     coefficients,
     expected_log_weights,
@@ -34,8 +34,8 @@ from jensen.inference.mixture import (
     mixture_prior,
     updated,
 )
-from jensen.inference.mixture_kernels import Points, evidence_and_statistics, log_joint, statistics
-from jensen.inference.mixture_predictive import (
+from jensen.inference.models.mixture_kernels import Points, evidence_and_statistics, log_joint, statistics
+from jensen.inference.models.mixture_predictive import (
     StudentMixture,
     components_from,
     expected_covariances,
@@ -45,7 +45,7 @@ from jensen.inference.mixture_predictive import (
     placed,
     predictive,
 )
-from jensen.inference.mixture_start import Init, MixtureStart
+from jensen.inference.models.mixture_start import Init, MixtureStart
 
 __all__ = ["BayesianMixture"]
 
@@ -96,9 +96,9 @@ class BayesianMixture(DensityMixin, VariationalEstimator):  # type: ignore[misc]
 
     Attributes:
         posterior_: "weights" (Dirichlet, or Beta sticks) and "components" (see
-            `jensen.inference.mixture.MixturePrior`), in the rows' own coordinates. Natural parameters hold squares of
-            means: for data 10^4 times as far from the origin as they are wide these lose 8 digits. The arrays below,
-            and all methods, do not.
+            `jensen.inference.models.mixture.MixturePrior`), in the rows' own coordinates. Natural parameters hold
+            squares of means: for data 10^4 times as far from the origin as they are wide these lose 8 digits. The
+            arrays below, and all methods, do not.
         weights_: E[pi], (K,).
         means_: E[mu], (K, D).
         covariances_: E[precision]^-1; (K, D, D), (D, D) for "tied", (K, D) for "diag", (K,) for "spherical".

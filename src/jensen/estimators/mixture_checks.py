@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from jensen.inference.mixture_kernels import Covariance
+from jensen.inference.models.mixture_kernels import Covariance
 
 __all__ = [
     "as_responsibilities",

@@ -14,7 +14,7 @@ from torch import Tensor
 from jensen.estimators.regression import GeneralisedRegression
 from jensen.estimators.rows import checked_numbers, checked_rows
 from jensen.inference import Columns, ConjugateModel, evaluate
-from jensen.inference.glm import POISSON, generalised_linear_model, laplace, log_predictive_count
+from jensen.inference.models.glm import POISSON, generalised_linear_model, laplace, log_predictive_count
 
 __all__ = ["BayesianPoissonRegression"]
 
@@ -107,7 +107,7 @@ class BayesianPoissonRegression(RegressorMixin, GeneralisedRegression):  # type:
         self._remember_rows(x, 1)
         self._restart()
         data = self._columns(x, t)
-        result = self._climb(data)
+        result = self._fit_rows(data)
         if self.expectation == "monte-carlo":  # the value without the noise of draws
             self.elbo_ = evaluate(self._build("exact", None), result.state, data, chunk_size=_ROWS).elbo
         return self

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from jensen.estimators.base import VariationalEstimator
 from jensen.estimators.rows import checked_rows
 from jensen.inference import Columns, ConjugateModel, Result, RobbinsMonro, State, Svi
-from jensen.inference.weights import Centring, WeightPrior
+from jensen.inference.models.weights import Centring, WeightPrior
 
 __all__ = ["GeneralisedRegression"]
 
@@ -86,7 +86,7 @@ class GeneralisedRegression(VariationalEstimator):
             return self.method
         return "cavi" if self._exact_steps else "natural"
 
-    def _climb(self, data: Columns) -> Result:
+    def _fit_rows(self, data: Columns) -> Result:
         rho: Any = self.rho
         stochastic = self._method == "svi" or self.batch_size is not None
         if rho is None and self._method in ("natural", "svi") and not self._exact_steps and stochastic:

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from jensen.inference.sequences import Sequences
+from jensen.inference.models.sequences import Sequences
 
 __all__ = ["as_sequences", "as_symbols", "is_list_of_sequences"]
 

@@ -1,0 +1,1 @@
+"""The ready-made models: each as a `ConjugateModel`, with its starts, kernels and predictive densities."""
