@@ -40,7 +40,7 @@ def main(output: Path) -> None:
     settings = {"mean_precision": 0.2, "covariance_prior": 0.3 * np.cov(rows.T), "random_state": 0, "n_init": 4}
     model = BayesianMixture(OFFERED, weight_prior="process", weight_concentration=0.5, max_iter=5000, **settings)
     model.fit(rows)
-    used = model.weights_ > 0.02
+    used = model.counts_ >= 0.5  # rows
     print(f"{title}, {len(rows)} rows: {used.sum()} of {OFFERED} components used, ELBO {model.elbo_:.2f} nats")
     for k in np.flatnonzero(used):
         low, high = (np.sqrt(np.diag(model.covariances_[k])) * sign + model.means_[k] for sign in (-1, 1))

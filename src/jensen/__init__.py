@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from jensen.autoencoders import VAE, AutoEncoder
     from jensen.config import Config, Schedule
     from jensen.data import load_data
+    from jensen.estimators import BayesianMixture, TopicModel
+    from jensen.inference import ConjugateModel, Latent, infer
     from jensen.metrics import evaluate
     from jensen.objectives import Elbo, Iwae
     from jensen.training import Run, fit, resume, train
@@ -20,14 +22,19 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AutoEncoder": "autoencoders",
+    "BayesianMixture": "estimators",
     "Config": "config",
+    "ConjugateModel": "inference",
     "Elbo": "objectives",
     "Iwae": "objectives",
+    "Latent": "inference",
     "Run": "training",
     "Schedule": "config",
+    "TopicModel": "estimators",
     "VAE": "autoencoders",
     "evaluate": "metrics",
     "fit": "training",
+    "infer": "inference",
     "load_data": "data",
     "resume": "training",
     "train": "training",
@@ -36,13 +43,18 @@ _HOMES = {
 __all__ = [
     "VAE",
     "AutoEncoder",
+    "BayesianMixture",
     "Config",
+    "ConjugateModel",
     "Elbo",
     "Iwae",
+    "Latent",
     "Run",
     "Schedule",
+    "TopicModel",
     "evaluate",
     "fit",
+    "infer",
     "load_data",
     "resume",
     "train",

@@ -511,3 +511,12 @@ def test_a_fit_that_is_cut_short_says_so() -> None:
         model = quiet(n_components=3, max_iter=1).fit(clusters())
     assert not model.converged_
     assert "max_steps = 1" in model.stop_reason_
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag", "spherical", "tied"])
+def test_counts_are_the_sums_of_responsibilities(covariance: Any) -> None:
+    """At a fixed point the posterior's counts are those that its own responsibilities give."""
+    rows = np.random.default_rng(3).normal(size=(120, 2)) + np.repeat([[0, 0], [8, 8]], 60, axis=0)
+    model = BayesianMixture(4, covariance_type=covariance, weight_prior="process", tol=1e-12, random_state=0).fit(rows)
+    np.testing.assert_allclose(model.counts_, model.predict_proba(rows).sum(0), atol=1e-3)
+    assert model.counts_.sum() == pytest.approx(len(rows))

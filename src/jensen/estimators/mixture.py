@@ -299,6 +299,13 @@ class BayesianMixture(DensityMixin, VariationalEstimator):  # type: ignore[misc]
             return np.outer(self.scale_, self.scale_)
         return self.scale_**2 if self.covariance_type == "diag" else self.scale_[0] ** 2
 
+    @property
+    def counts_(self) -> Array:
+        """Expected number of rows in each component, (K,): kappa - kappa_0; what E[pi] owes to the prior left out."""
+        check_is_fitted(self, "means_")
+        counts: Array = self.mean_precision_ - self.mean_precision
+        return counts
+
     def predict_proba(self, X: npt.ArrayLike) -> Array:
         """Responsibilities (N, K): the optimal q(z) of each row, as in the bound; rows sum to one."""
         parts = [log_joint(self._coefficients, part).softmax(-1) for part in self._batches(X)]

@@ -8,6 +8,8 @@ from jensen.inference.evaluation import evaluate
 from jensen.inference.infer import Result, infer
 from jensen.inference.steps import Adaptive, RobbinsMonro
 from jensen.inference.stochastic import Svi
+from jensen.inference.store import load_posterior, save_posterior
+from jensen.inference.summary import marginals
 
 __all__ = [
     "Adaptive",
@@ -24,4 +26,7 @@ __all__ = [
     "check_conjugate",
     "evaluate",
     "infer",
+    "load_posterior",
+    "marginals",
+    "save_posterior",
 ]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MixturePresentation", "component_names", "covariances_of"]
 
+LEAST = 0.5
+"""rows in a component that counts as used"""
 _NAMES = {"coefficient": "mean", "noise standard deviation": "standard deviation"}
 
 
@@ -44,7 +46,7 @@ class MixturePresentation(Presentation):
     @property
     def used(self) -> int:
         """Components that hold at least half a row."""
-        return int((self.fitted.weights_ * self.facts.rows >= 0.5).sum())
+        return int((self.fitted.counts_ >= LEAST).sum())
 
     def summary(self) -> str:
         """A sentence or two under the heading."""
@@ -89,15 +91,15 @@ class MixturePresentation(Presentation):
         found.append(
             Picture(
                 "weights",
-                "Weights",
-                "The share of each component, largest first.",
-                f"Bar chart of {self.fitted.n_components} weights.",
+                "Sizes",
+                "How many rows each component holds, largest first.",
+                f"Bar chart of the sizes of {self.fitted.n_components} components.",
                 plots.relevance(
-                    self.fitted.weights_,
-                    threshold=0.5 / self.facts.rows,
-                    title="Weights",
+                    self.fitted.counts_.clip(0),
+                    threshold=LEAST,
+                    title="Sizes",
                     x="component, largest first",
-                    y="expected weight",
+                    y="expected rows",
                 ),
             )
         )
@@ -120,10 +122,10 @@ class MixturePresentation(Presentation):
             x,
             fitted.means_,
             covariances_of(fitted, *shape),
-            fitted.weights_,
+            fitted.counts_.clip(0) / self.facts.rows,
             fitted.predict(x),
             names=self.columns,
-            least=0.5 / self.facts.rows,
+            least=LEAST / self.facts.rows,
             title="Components over the data",
         )
         return Picture("components", "Components", text, f"{self.used} ellipses over {len(x)} points.", figure)
