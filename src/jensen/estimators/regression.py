@@ -101,7 +101,9 @@ class GeneralisedRegression(VariationalEstimator):
         started = hasattr(self, "posterior_")
         svi = getattr(self, "_svi", None)
         if svi is None:
-            rho = RobbinsMonro(tau=1.0 if self._exact_steps else _CAREFUL_DELAY) if self.rho is None else self.rho
+            rho = None  # a stream without a total takes whole steps
+            if self.total_size is not None:
+                rho = RobbinsMonro(tau=1.0 if self._exact_steps else _CAREFUL_DELAY) if self.rho is None else self.rho
             start = State(q=self.posterior_) if started else None
             svi = Svi(self._model(data, starting=not started), self.total_size, rho=rho, start=start)
             svi.steps = self.n_iter_ if started else 0
