@@ -42,6 +42,7 @@ bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks.vae_training --quick --json vae_training.json
 	$(BIN)/python -m benchmarks.vae_likelihood --quick --json vae_likelihood.json
+	$(BIN)/python -m benchmarks.conjugate --quick --json conjugate.json
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

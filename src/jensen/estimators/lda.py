@@ -47,8 +47,9 @@ class TopicModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VariationalE
         step: "robbins-monro" as above, or "adaptive" (Ranganath et al. 2013; looks at all words at each step).
         local_tol: a document's proportions are found when a step changes their concentrations by less on average
             (scikit-learn's mean_change_tol, gensim's gamma_threshold).
-        local_max_iter: such steps at most while fitting: with extrapolation 20 do what 100 plain ones do, and more
-            commit documents to topics that are still noise. What is fitted is used with 100 at least.
+        local_max_iter: such steps at most while fitting; every second one is followed by an extrapolation. 40 find as
+            good topics as 100 at K = 200 on the Associated Press articles, 20 do not. What
+            is fitted is used with 100 at least.
         total_size: documents of the whole corpus that `partial_fit` sees; None: an endless stream, where the posterior
             of what was seen is the prior of the next batch.
         init: "random" (Gamma(100, 1 / 100)) or "documents" (that, and the words of a few random documents a topic).
@@ -86,7 +87,7 @@ class TopicModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VariationalE
         kappa: float = 0.7,
         step: Literal["robbins-monro", "adaptive"] = "robbins-monro",
         local_tol: float = 1e-3,
-        local_max_iter: int = 20,
+        local_max_iter: int = 40,
         total_size: int | None = None,
         init: Literal["random", "documents"] = "random",
         n_init: int = 1,
