@@ -229,8 +229,8 @@ def rows(quick: bool) -> tuple[list[Row], list[str]]:
         f"LDA: online inference, batches of {BATCH}, float32, {torch.get_num_threads()} threads of torch; scikit-learn "
         "and gensim's LdaModel infer documents in one thread, as they do by default. Step sizes (t + 10)^-0.7, priors "
         f"1/K, inner tolerance {TOL:g} on the mean change of gamma: equal. At most {STEPS} inner steps for the peers, "
-        f"{OUR_STEPS} for ours, every second one followed by an extrapolation. Held-out words: one half of each held-out document given the other, the "
-        "same function for all topics, mean over starts."
+        f"{OUR_STEPS} for ours, every second one followed by an extrapolation. Held-out words: one half of each "
+        "held-out document given the other, the same function for all topics, mean over starts."
     ]
     corpora = []
     if path.is_file():
