@@ -123,6 +123,7 @@ def test_draws_minibatches_and_streams_come_near(tmp_path: Path) -> None:
     assert loaded.intercept_ == best.intercept_
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_large_counts_no_counts_and_odd_columns() -> None:
     x = np.linspace(-3, 3, 40)[:, None]
     large = quick().fit(x, np.round(np.exp(2 + 4 * x[:, 0])))

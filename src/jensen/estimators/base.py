@@ -14,12 +14,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from jensen.errors import CheckpointError
+from jensen.errors import CheckpointError, NonFiniteError
 from jensen.families import ExponentialFamily
 from jensen.inference import ConjugateModel, Result, State, infer
 from jensen.inference.store import load_posterior, save_posterior
 
-__all__ = ["VariationalEstimator"]
+__all__ = ["Callback", "VariationalEstimator"]
 
 Callback = Callable[[int, float, State], object]
 
@@ -69,12 +69,13 @@ class VariationalEstimator(BaseEstimator):  # type: ignore[misc]
         def run(callback: Callback) -> Result:
             return infer(model, data, seed=seed, callback=callback, **options)
 
-        return self._climb([run], warn=options.get("method", "cavi") == "cavi")
+        noisy = options.get("batch_size") or options.get("method") == "svi" or model.sampled_terms is not None
+        return self._climb([run], warn=not noisy)
 
     def _climb(self, runs: Iterable[Callable[[Callback], Result]], *, warn: bool = True) -> Result:
         """Make each run, which calls what it is given with (step, ELBO, state), and keep the best result.
 
-        After Ctrl-C the best posterior so far is kept, and the interruption goes on.
+        After Ctrl-C, or where a bound is no longer finite, the best posterior so far is kept; the exception goes on.
 
         Args:
             warn: whether a best run that has not converged is worth a warning.
@@ -93,7 +94,7 @@ class VariationalEstimator(BaseEstimator):  # type: ignore[misc]
 
         try:
             done += (run(remember) for run in runs)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, NonFiniteError):
             if done or reached:
                 self._keep(max(done + reached, key=lambda result: result.elbo))
             raise
@@ -118,6 +119,11 @@ class VariationalEstimator(BaseEstimator):  # type: ignore[misc]
     def _finish(self) -> None:
         """Set the fitted attributes that follow from `posterior_` and `_extras`."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without a stream that `partial_fit` is in, which holds functions: it begins again from the posterior."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in _STREAMS}
+
     def save(self, folder: str | Path) -> Path:
         """Write the posterior (safetensors) and the settings (config.yaml) to `folder`; `load` reads them.
 
@@ -137,6 +143,8 @@ class VariationalEstimator(BaseEstimator):  # type: ignore[misc]
                 "elbo": self.elbo_,
             },
         }
+        if hasattr(self, "feature_names_in_"):
+            settings["feature_names_in"] = self.feature_names_in_.tolist()
         save_posterior(Path(folder), self.posterior_, settings, extras)
         return Path(folder)
 
@@ -158,6 +166,8 @@ class VariationalEstimator(BaseEstimator):  # type: ignore[misc]
             estimator.elbo_trace_ = extras["elbo_trace_"].tolist()
             estimator.elbo_, estimator.n_iter_ = float(fit["elbo"]), int(fit["n_iter"])
             estimator.converged_, estimator.stop_reason_ = bool(fit["converged"]), str(fit["stop_reason"])
+            if "feature_names_in" in settings:
+                estimator.feature_names_in_ = np.asarray(settings["feature_names_in"], dtype=object)
             for extra in cls._extras:
                 array = extras[extra].numpy()
                 setattr(estimator, extra, array.item() if array.ndim == 0 else array)
@@ -168,6 +178,8 @@ class VariationalEstimator(BaseEstimator):  # type: ignore[misc]
         estimator._finish()
         return estimator
 
+
+_STREAMS = ("_svi", "_stream")
 
 _OPTIONS = {
     "method": "method",

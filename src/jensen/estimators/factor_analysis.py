@@ -42,6 +42,7 @@ class _FactorEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Variat
 
     _shared_noise: ClassVar[bool]
     _stream: Svi | None
+    _fitted_rows: int = 0
     _extras: ClassVar[tuple[str, ...]] = ("centre_", "n_features_in_")
 
     def __init__(
@@ -93,7 +94,7 @@ class _FactorEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Variat
             ValueError: infinity, a column without any value, fewer than two rows, a wrong shape or argument.
         """
         rows = self._begin(X)
-        self._stream = None
+        self._stream, self._fitted_rows = None, len(rows)
         seed = self._seed()
         if self.method == "cavi":
             if self.batch_size is not None:
@@ -101,6 +102,8 @@ class _FactorEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Variat
             data = rows.compressed()
             self._climb(partial(self._one_climb, data, self._start(data, seed, run)) for run in range(self.n_init))
         else:
+            if self.n_init != 1:
+                raise ValueError(f"n_init is for method='cavi', not for method={self.method!r}")
             model = factor_model(self._priors, self._start(rows, seed))
             self._infer(model, rows, seed=seed, n_init=1, check=False)
         return self
@@ -119,7 +122,8 @@ class _FactorEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Variat
         if stream is None:
             start = self._state if fitted else self._start(rows, self._seed())
             stream = self._stream = Svi(factor_model(self._priors, start), self.total_size)
-            stream.steps = int(fitted)  # what was fitted counts as a batch that was seen
+            # What was fitted counts as batches that were seen: the steps go on from there.
+            stream.steps = max(1, self._fitted_rows // max(1, len(rows))) if fitted else 0
             self.elbo_trace_ = []
         elbo = stream.partial_fit(rows)
         trace = [*self.elbo_trace_, elbo]

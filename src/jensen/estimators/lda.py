@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -15,9 +16,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Generator, Tensor
 
-from jensen.estimators.base import VariationalEstimator
+from jensen.estimators.base import Callback, VariationalEstimator
 from jensen.families import Dirichlet, ExponentialFamily
-from jensen.inference import Adaptive, Result, RobbinsMonro, State
+from jensen.inference import Adaptive, Result, RobbinsMonro
 from jensen.inference.models.documents import Documents, split_documents
 from jensen.inference.models.lda import LocalStep, TopicSvi, fit_cavi, fit_svi
 from jensen.inference.models.lda_scores import coherence, completion, infer_proportions, top_words
@@ -128,38 +129,21 @@ class TopicModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VariationalE
         """
         self._check_arguments()
         documents = self._documents(X, reset=True)
-        self._svi: TopicSvi | None = None
+        self._online: TopicSvi | None = None
         generator = Generator().manual_seed(self._seed())
-        best: Result | None = None
-        for _ in range(self.n_init):
-            result = self._run(documents, generator)
-            best = result if best is None or result.elbo > best.elbo else best
-        assert best is not None
-        self._keep(best)
+        runs = (partial(self._run, documents, generator) for _ in range(self.n_init))
+        self._climb(runs, warn=self.method == "cavi")
         return self
 
-    def _run(self, documents: Documents, generator: Generator) -> Result:
-        """One fit from one start; after Ctrl-C the topics of the last whole sweep are kept."""
-        last: list[Result] = []
-
-        def remember(step: int, elbo: float, state: State) -> None:
-            trace = [*(last[0].elbo_trace if last else []), elbo]
-            last[:] = [Result(state.q, elbo, trace, False, "interrupted", step, parameters=state.parameters)]
-            if self.on_step is not None:
-                self.on_step(step, elbo, state)
-
+    def _run(self, documents: Documents, generator: Generator, callback: Callback) -> Result:
+        """One fit from one start."""
         start, alpha = self._start(documents, generator), self._alpha()
-        options: Any = {"tol": self.tol, "max_steps": self.max_iter, "callback": remember}
-        try:
-            if self.method == "cavi":
-                local, prior = self._local(), self._prior(documents.vocabulary)
-                return fit_cavi(documents, start, prior, alpha, local=local, learn_alpha=self.learn_alpha, **options)
-            svi = self._stochastic(start, alpha, len(documents))
-            return fit_svi(svi, documents, batch_size=self.batch_size, generator=generator, **options)
-        except KeyboardInterrupt:
-            if last:
-                self._keep(last[0])
-            raise
+        options: Any = {"tol": self.tol, "max_steps": self.max_iter, "callback": callback}
+        if self.method == "cavi":
+            local, prior = self._local(), self._prior(documents.vocabulary)
+            return fit_cavi(documents, start, prior, alpha, local=local, learn_alpha=self.learn_alpha, **options)
+        svi = self._stochastic(start, alpha, len(documents))
+        return fit_svi(svi, documents, batch_size=self.batch_size, generator=generator, **options)
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Learn from a batch of a stream: a step of stochastic inference, or Bayesian updating without `total_size`.
@@ -182,13 +166,13 @@ class TopicModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VariationalE
             result.steps += 0 if first else self.n_iter_
             self._keep(result)
             return self
-        if getattr(self, "_svi", None) is None:
+        if getattr(self, "_online", None) is None:
             begin, alpha = (start, alpha) if first else (self._topics(), torch.as_tensor(self.alpha_))
-            self._svi = self._stochastic(begin, alpha, self.total_size)
-        assert self._svi is not None
-        self._svi.partial_fit(documents)
-        self.n_iter_, self.converged_, self.stop_reason_ = self._svi.steps, False, "a stream has no end"
-        self.alpha_, self.elbo_trace_ = self._svi.alpha.numpy(), []
+            self._online = self._stochastic(begin, alpha, self.total_size)
+        assert self._online is not None
+        self._online.partial_fit(documents)
+        self.n_iter_, self.converged_, self.stop_reason_ = self._online.steps, False, "a stream has no end"
+        self.alpha_, self.elbo_trace_ = self._online.alpha.numpy(), []
         self._fitted = {}  # it follows when it is asked for
         return self
 
@@ -266,7 +250,7 @@ class TopicModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VariationalE
     def posterior_(self) -> Mapping[str, ExponentialFamily[Any, Any, Any]]:
         fitted: dict[str, Any] = self.__dict__.get("_fitted", {})
         if "posterior" not in fitted:
-            if (svi := self.__dict__.get("_svi")) is None:
+            if (svi := self.__dict__.get("_online")) is None:
                 raise AttributeError("not fitted yet: call fit or partial_fit")
             fitted["posterior"] = {"topics": svi.topics.posterior()}
         return dict(fitted["posterior"])
@@ -281,8 +265,8 @@ class TopicModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VariationalE
         topics = self._topics()
         if "elbo" not in self._fitted:
             prior = self._prior(topics.event_shape[0]).expand(topics.batch_shape)
-            assert self._svi is not None
-            self._fitted["elbo"] = self._svi.last_bound() - float(topics.kl_divergence(prior).sum())
+            assert self._online is not None
+            self._fitted["elbo"] = self._online.last_bound() - float(topics.kl_divergence(prior).sum())
         return float(self._fitted["elbo"])
 
     @elbo_.setter

@@ -118,7 +118,8 @@ class BayesianLinearRegression(RegressorMixin, VariationalEstimator):  # type: i
 
         Columns without variation get the weight 0 (with an intercept); collinear ones share theirs; more columns than
         rows are fine. One row says where the intercept is and nothing else: intervals are then as good as infinite.
-        Where X determines y exactly the noise is not taken to be smaller than rounding (1e-7 of y's spread).
+        Where X determines y exactly the noise is not taken to be smaller than rounding: 1e-7 of y's spread with an
+        intercept, of its root mean square without: centre a y that is far from zero where `fit_intercept` is False.
 
         Raises:
             ValueError: wrong shapes, NaN or infinity (row and column are named), or arguments outside their range.

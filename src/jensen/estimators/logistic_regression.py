@@ -14,6 +14,7 @@ from scipy.stats import norm
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from jensen.estimators.regression import GeneralisedRegression
 from jensen.estimators.rows import checked_rows, checked_targets
@@ -219,18 +220,23 @@ class BayesianLogisticRegression(ClassifierMixin, GeneralisedRegression):  # typ
         """Log odds of the probabilities averaged over q(w): (N,) for two classes (positive speaks for the second), else
         (N, K), each class against the rest. Nearer to zero than x . coef_ where w is not well known."""
         mean, variance = self._predictor(X)
-        odds = [expected_logistic(side, variance).clamp_min(1e-300).log() for side in (mean, -mean)]
+        odds = [expected_logistic(side, variance).clamp_min(_LEAST).log() for side in (mean, -mean)]
         return self._shaped(odds[0] - odds[1])
 
     def predict_proba(self, X: Any) -> Floats:
         """P(class | x), (N, K): the sigmoid averaged over q(w), by quadrature, not taken at the mean weights."""
-        return self._normalised(expected_logistic(*self._predictor(X)))
+        return np.exp(self.predict_log_proba(X))
 
     def predict_log_proba(self, X: Any) -> Floats:
-        """The logarithm of `predict_proba`."""
-        with np.errstate(divide="ignore"):
-            logarithm: Floats = np.log(self.predict_proba(X))
-        return logarithm
+        """The logarithm of `predict_proba`, finite where that rounds to 0."""
+        mean, variance = self._predictor(X)
+        variance = variance.expand_as(mean)
+        probabilities = expected_logistic(
+            self._sides(mean), variance.repeat(2, 1) if self.n_targets_ == 1 else variance
+        )
+        logarithms = probabilities.clamp_min(_LEAST).log().log_softmax(0)
+        result: Floats = logarithms.numpy().T
+        return result
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """The most probable label of each row, (N,)."""
@@ -252,12 +258,10 @@ class BayesianLogisticRegression(ClassifierMixin, GeneralisedRegression):  # typ
 
     def score_samples(self, X: Any, y: Any) -> Floats:
         """log P(y_n | x_n), nats, (N,)."""
-        probabilities = self.predict_proba(X)
-        labels = checked_targets(y, torch.from_numpy(probabilities))
+        logarithms = self.predict_log_proba(X)
+        labels = checked_targets(y, torch.from_numpy(logarithms))
         self._indicators(labels)  # refuses unknown ones
-        chosen = probabilities[np.arange(len(labels)), np.searchsorted(self.classes_, labels)]
-        with np.errstate(divide="ignore"):
-            scores: Floats = np.log(chosen)
+        scores: Floats = logarithms[np.arange(len(labels)), np.searchsorted(self.classes_, labels)]
         return scores
 
     def sample(
@@ -266,25 +270,22 @@ class BayesianLogisticRegression(ClassifierMixin, GeneralisedRegression):  # typ
         """Draws of labels at rows X, (n_samples, N); each draw has one w for all rows."""
         generator = self._generator(random_state)
         predictor = self._predictor_draws(X, n_samples, generator)  # (n, targets, N)
-        probabilities = torch.stack([torch.from_numpy(self._normalised(torch.sigmoid(s))) for s in predictor])
+        probabilities = torch.stack([logsigmoid(self._sides(s)).softmax(0).T for s in predictor])
         uniform = torch.rand(*probabilities.shape[:2], 1, dtype=torch.float64, generator=generator)
         below = (probabilities.cumsum(-1) < uniform).sum(-1).clamp_max(len(self.classes_) - 1)
         labels: npt.NDArray[Any] = self.classes_[below.numpy()]
         return labels
 
-    def _normalised(self, probability: Tensor) -> Floats:
-        """(targets, N) as probabilities of all classes (N, K)."""
-        p: Floats = probability.numpy().T
-        if self.n_targets_ == 1:
-            return np.concatenate([1 - p, p], axis=1)
-        total = p.sum(1, keepdims=True)
-        shares: Floats = np.divide(p, total, out=np.full_like(p, 1 / p.shape[1]), where=total > 0)
-        return shares
+    def _sides(self, predictor: Tensor) -> Tensor:
+        """(targets, N) as (K, N): of two classes each tail by itself, for 1 - p would lose one of them."""
+        return torch.cat([-predictor, predictor]) if self.n_targets_ == 1 else predictor
 
     def _shaped(self, values: Tensor) -> Floats:
         shaped: Floats = values[0].numpy() if self.n_targets_ == 1 else values.numpy().T
         return shaped
 
 
+_LEAST = 1e-300
+"""probability that a quadrature may round to 0"""
 _ROWS = 10_000
 """that a start is found from, or that are evaluated at a time"""

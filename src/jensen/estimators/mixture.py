@@ -243,7 +243,10 @@ class BayesianMixture(DensityMixin, VariationalEstimator):  # type: ignore[misc]
                 raise ValueError("a loaded model knows its posterior but not its prior: total_size must be None")
             if self.total_size is None:
                 self._prior = MixturePrior(self.covariance_type, start["weights"], start["components"])
-        return Svi(mixture_model(self._prior, start), self.total_size)
+        svi = Svi(mixture_model(self._prior, start), self.total_size)
+        if hasattr(self, "means_"):  # the rows that it holds count as batches that were seen: steps go on from there
+            svi.steps = max(1, round(float(self.counts_.sum()) / len(X)))  # type: ignore[arg-type]
+        return svi
 
     def _updated(self, sums: Tensor, points: Points) -> dict[str, Any]:
         return updated(self._prior, sums, points.scatter if self.covariance_type == "tied" else None)

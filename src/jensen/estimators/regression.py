@@ -116,11 +116,6 @@ class GeneralisedRegression(VariationalEstimator):
         """Forget the stream that `partial_fit` was in."""
         self.__dict__.pop("_svi", None)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the stream, which cannot be pickled and is rebuilt from the posterior."""
-        state: dict[str, Any] = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_svi"}
-
     # --- what follows from the posterior ----------------------------------------------------------------------------
 
     def _finish(self) -> None:

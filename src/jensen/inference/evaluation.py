@@ -203,7 +203,10 @@ def _draws(model: ConjugateModel, state: State, m: Moments, generator: Generator
     for name, q in (*state.q.items(), *state.local.items()):
         draw: Callable[..., Any] = q.sample
         if any(f.requires_grad for f in m[name]):
-            draw = q.from_mean_parameters(*m[name]).rsample
+            try:
+                draw = q.from_mean_parameters(*m[name]).rsample
+            except ValueError as error:  # rounding, where q is all but flat in some direction
+                raise NonFiniteError(f"latent {name!r}: {error}; take smaller steps, or stronger priors") from None
         draws[name] = draw((model.samples,), generator)
     return draws
 

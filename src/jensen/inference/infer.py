@@ -25,6 +25,8 @@ from jensen.inference.update import check_climb, fit_parameters, natural_gradien
 __all__ = ["METHODS", "Result", "infer"]
 
 METHODS = ("cavi", "gradient", "natural", "svi")
+NOISY_DELAY = 5.0
+"""tau of the steps of models with sampled terms, whose noise a constant step would keep"""
 CHECKED_ROWS = 64
 """of the data, by which it is checked that terms are linear"""
 
@@ -89,8 +91,8 @@ def infer(
         tol: stop when a sweep (a pass over the data) changes the ELBO by less than tol x max(1, |ELBO|).
         max_steps: sweeps, or passes over the data for the minibatch methods.
         rho: step size, a number in (0, 1], a function of (t, natural gradient), or "adaptive"; default 1 for cavi, 0.5
-            for natural, `RobbinsMonro()` for svi. For "gradient" the learning rate, on the ELBO per row: a number
-            (default 0.1; adapted on whole data) or a function of t.
+            for natural (falling where terms are sampled), `RobbinsMonro()` for svi. For "gradient" the learning rate,
+            on the ELBO per row: a number (default 0.1; adapted on whole data) or a function of t.
         batch_size: rows of a minibatch (svi: default 256).
         chunk_size: rows whose terms are in memory at a time, for the methods on whole data.
         n_init: runs from different starts; the one with the highest ELBO is returned.
@@ -226,7 +228,8 @@ class _Job:
         model, data = self.model, self.data
         if not state.local and data is not None:
             state = replace(state, local=model.start_local(data))
-        given = 1.0 if self.method == "cavi" else 0.5 if self.rho is None else self.rho
+        usual = 0.5 if model.sampled_terms is None else RobbinsMonro(NOISY_DELAY)
+        given = 1.0 if self.method == "cavi" else usual if self.rho is None else self.rho
         sizes = [step_size(copy.deepcopy(given)) for _ in model.order]
         before, what = -math.inf, "from the start"
         for step in range(self.max_steps + 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from scipy.stats import nbinom, norm, poisson
 from torch import Tensor
 
 from jensen.inference.models.glm import POISSON, log_predictive_count
-from jensen.inference.models.quadrature import expected_logistic, expected_softplus
+from jensen.inference.models.quadrature import expected_logistic, expected_softplus, log_expected_density
 
 MEANS = [-40.0, -5.0, -1.0, 0.0, 0.3, 2.0, 6.0, 30.0]
 
@@ -84,3 +86,31 @@ def test_the_slope_of_a_likelihood_is_its_derivative() -> None:
     (second,) = torch.autograd.grad(first, s)
     given = POISSON.slope(s.detach(), t)
     assert (first.item(), second.item()) == (pytest.approx(given[0].item()), pytest.approx(given[1].item()))
+
+
+@pytest.mark.parametrize(
+    ("mean", "variance", "count"),
+    [
+        (80.0, 400.0, 0),
+        (70.0, 100.0, 3),
+        (100.0, 2500.0, 5),
+        (-100.0, 2500.0, 1000),
+        (-100.0, 900.0, 50),
+        (2.0, 0.3, 4),
+    ],
+)
+def test_counts_far_from_what_was_expected(mean: float, variance: float, count: int) -> None:
+    """Against a sum over a fine grid around the mode."""
+
+    def log_density(a: Tensor) -> Tensor:
+        return count * a - a.exp() - math.lgamma(count + 1)
+
+    def slope(a: Tensor) -> tuple[Tensor, Tensor]:
+        return count - a.exp(), -a.exp()
+
+    q = torch.tensor([mean], dtype=torch.float64), torch.tensor([variance], dtype=torch.float64)
+    found = log_expected_density(log_density, slope, *q)
+    grid = torch.linspace(mean - 12 * variance**0.5, mean + 12 * variance**0.5, 2_000_001, dtype=torch.float64)
+    log_weights = torch.distributions.Normal(q[0], q[1].sqrt()).log_prob(grid) + math.log(float(grid[1] - grid[0]))
+    exact = torch.logsumexp(log_density(grid) + log_weights, 0)
+    assert float(found) == pytest.approx(float(exact), abs=0.02)

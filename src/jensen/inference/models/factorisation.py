@@ -356,7 +356,7 @@ class PoissonStart:
 def fold_in(
     model: ConjugateModel, state: State, ratings: Ratings, *, tol: float = 1e-9, max_steps: int = 2000
 ) -> Gamma:
-    """The optimal q of these users, the items fixed: each until its concentrations change by less than tol of them.
+    """The optimal q of these users, the items fixed: each until its parameters change by less than tol of them.
 
     Each user for itself: the result does not depend on who else is in the batch, as it would with the bound's change.
     """
@@ -372,7 +372,9 @@ def fold_in(
             after: Any = state.local["users"].standard_parameters
             for field, new in zip(fields, state.local["users"].natural_parameters, strict=True):
                 field[active] = new
-            moving = ((after.concentration / before.concentration - 1).abs() >= tol).any(1)
+            # Rates too: with one factor the concentrations are final at once, while activity and rate still move.
+            changes = [(a / b - 1).abs() for a, b in zip(after, before, strict=True)]
+            moving = (torch.maximum(*changes) >= tol).any(1)
             left = int(moving.sum())
             if left == 0:
                 break

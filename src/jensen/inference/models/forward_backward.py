@@ -140,6 +140,8 @@ def _scaled(
     log_steps[sequences.starts.to(device)] += initial.max() - transitions.max()
     filtered = alpha.index_select(0, places)
     if not smooth:
+        if bool(((step == 0) & transitions.isfinite()).any()):  # what was rounded away may matter: no beta to tell
+            return None
         return Smoothed(log_steps, filtered, None, None)
     beta, later = passes.backward(scale, leaving)
     if not float(beta.max()) < tiny**-0.5:  # a state that was rounded to nothing may have mattered after all

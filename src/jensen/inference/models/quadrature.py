@@ -18,7 +18,7 @@ _NODES = 51
 # difference integrates to nothing, so that it may be followed loosely where the normal is wide.
 _SPREAD = math.pi / math.sqrt(3)
 _LEAST_VARIANCE = 1e-14  # its root must have a derivative
-_NEWTON_STEPS = 60
+_DOUBLINGS, _BISECTIONS = 64, 80
 
 
 def _rule(like: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,19 +67,37 @@ def log_expected_density(
         slope: its first and second derivatives at a predictor of the shape of `mean`.
     """
     variance = variance.clamp_min(_LEAST_VARIANCE)
-    mode = mean
-    for _ in range(_NEWTON_STEPS):
-        first, second = slope(mode)
-        step = (first - (mode - mean) / variance) / (1 / variance - second)
-        mode = mode + step.clamp(-1, 1)  # exp() overshoots far to the left of the mode
-        if bool((step.abs() < 1e-10).all()):
-            break
+    mode = _mode(slope, mean, variance)
     width = (1 / variance - slope(mode)[1]).rsqrt()
     points, weights = _rule(mean)
     a = mode.unsqueeze(-1) + width.unsqueeze(-1) * points
     prior = -0.5 * (a - mean.unsqueeze(-1)) ** 2 / variance.unsqueeze(-1)
     log_ratio = prior + 0.5 * points**2 + torch.log(width / variance.sqrt()).unsqueeze(-1)
     return torch.logsumexp(log_density(a) + log_ratio + weights.log(), dim=-1)
+
+
+def _mode(slope: Callable[[Tensor], tuple[Tensor, Tensor]], mean: Tensor, variance: Tensor) -> Tensor:
+    """Where the log-concave density times N(mean, variance) is largest: bracketed, then bisected.
+
+    Newton's method crawls where the density is that of a count (one unit a step along exp), and overshoots on its left.
+    """
+
+    def rises(a: Tensor) -> Tensor:
+        return slope(a)[0] > (a - mean) / variance
+
+    up = rises(mean)
+    reach = torch.ones_like(mean)
+    for _ in range(_DOUBLINGS):
+        short = rises(mean + torch.where(up, reach, -reach)) == up
+        if not bool(short.any()):
+            break
+        reach = torch.where(short, 2 * reach, reach)
+    low, high = torch.where(up, mean, mean - reach), torch.where(up, mean + reach, mean)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        above = rises(middle)
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return (low + high) / 2
 
 
 def _smooth_ramp(mean: Tensor, spread: Tensor) -> Tensor:
