@@ -5,7 +5,7 @@ from __future__ import annotations
 from jensen.inference.checks import check_conjugate
 from jensen.inference.conjugate import Columns, ConjugateModel, Data, Latent, Moments, Parameter, State
 from jensen.inference.evaluation import evaluate
-from jensen.inference.infer import Result, infer
+from jensen.inference.methods import Result, infer
 from jensen.inference.steps import Adaptive, RobbinsMonro
 from jensen.inference.stochastic import Svi
 from jensen.inference.store import load_posterior, save_posterior

@@ -125,7 +125,7 @@ class Svi:
 
     def _stream(self, batch: Any) -> float:
         """Coordinate ascent on the batch, its prior the posterior so far."""
-        from jensen.inference.infer import infer
+        from jensen.inference.methods import infer
 
         model = self.model
         if self.steps:

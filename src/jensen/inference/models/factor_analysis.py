@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from jensen.families import Gamma, MultivariateNormal, Normal
 from jensen.families.linear import from_factor, half_log_determinant, inverse_factor, outer, times
 from jensen.inference.conjugate import ConjugateModel, Latent, State
-from jensen.inference.infer import Result
+from jensen.inference.methods import Result
 from jensen.inference.models.incomplete import IncompleteRows
 from jensen.inference.models.rotation import FactorMoments, best_shift, climb, rotate, shifted
 

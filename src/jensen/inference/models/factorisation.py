@@ -21,7 +21,7 @@ from jensen.families import Gamma, MultivariateNormal, Normal
 from jensen.families.linear import from_factor, half_log_determinant, inverse_factor, outer, times
 from jensen.inference.conjugate import ConjugateModel, Latent, Moments, State
 from jensen.inference.evaluation import evaluate
-from jensen.inference.infer import Result
+from jensen.inference.methods import Result
 from jensen.inference.models.ratings import Ratings, log_sums, row_sums
 from jensen.inference.models.rotation import FactorMoments, best_shift, climb, rotate, shifted
 from jensen.inference.update import update

@@ -17,7 +17,7 @@ from torch import Tensor
 from jensen.families import MultivariateNormal, Normal
 from jensen.inference.conjugate import ConjugateModel, Latent, State
 from jensen.inference.evaluation import evaluate
-from jensen.inference.infer import infer
+from jensen.inference.methods import infer
 
 __all__ = ["FitPath", "Gradients", "fit_path", "gaussian_fit", "gradients_at", "joint_parameters"]
 

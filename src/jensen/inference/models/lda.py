@@ -19,7 +19,7 @@ from torch.distributions import constraints
 
 from jensen.families import Dirichlet
 from jensen.inference.conjugate import ConjugateModel, Latent, Moments, Parameter, State
-from jensen.inference.infer import Result
+from jensen.inference.methods import Result
 from jensen.inference.models.documents import Documents
 from jensen.inference.models.lda_kernels import (
     Weights,

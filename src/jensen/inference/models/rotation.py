@@ -21,7 +21,7 @@ from jensen.families import Gamma, MultivariateNormal, Normal
 from jensen.families.linear import times
 from jensen.inference.conjugate import ConjugateModel, State
 from jensen.inference.evaluation import evaluate
-from jensen.inference.infer import Result
+from jensen.inference.methods import Result
 from jensen.inference.update import check_climb
 
 __all__ = [
