@@ -86,6 +86,30 @@ def test_long_and_wide_series_are_cut_and_it_says_so(words: Words) -> None:
     assert "first 4,000 of 5,000 times" in words(states(torch.randn(5_000), torch.zeros(5_000)))
 
 
+def test_a_missing_value_is_a_gap_and_is_counted(words: Words) -> None:
+    figure = states([5.0, np.nan, 7.0, 8.0], [0, 0, 1, 1])
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [5, np.nan, 7, 8])
+    assert "1 of 4 times missing" in words(figure)
+    assert "missing" not in words(states([5.0, 6.0], [0, 1]))
+    everything = states(np.full((5_000, 8), np.nan), np.zeros(5_000))  # remarks do not lie on each other
+    assert "first 4,000 of 5,000 times; first 6 of 8 columns; 5,000 of 5,000 times missing" in words(everything)
+
+
+def test_a_value_between_gaps_is_a_dot() -> None:
+    line = states([[1.0, 1], [np.nan, 2], [3, 3], [np.nan, 4], [5, 5], [6, 6]], np.zeros(6)).axes[0].lines
+    assert (line[0].get_marker(), line[0].get_markevery()) == (".", [0, 2])
+    assert line[1].get_marker() == "None"
+
+
+def test_the_line_is_broken_where_a_sequence_begins() -> None:
+    line = states([1.0, 2.0, 3.0, 4.0, 5.0], [0, 0, 0, 1, 1], lengths=[3, 2]).axes[0].lines[0]
+    np.testing.assert_array_equal(line.get_ydata(), [1, 2, 3, np.nan, 4, 5])
+    at = np.asarray(line.get_xdata())
+    np.testing.assert_array_equal(at[np.isfinite(np.asarray(line.get_ydata()))], [0, 1, 2, 3, 4])
+    long = states(np.zeros(5_000), np.zeros(5_000), lengths=[3_999, 1, 1_000]).axes[0].lines[0]
+    assert np.flatnonzero(np.isnan(np.asarray(long.get_ydata()))).tolist() == [3_999]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -96,6 +120,9 @@ def test_long_and_wide_series_are_cut_and_it_says_so(words: Words) -> None:
         (lambda: states([1.0, 2.0], [0, 1, 0]), "2 and 3 times"),
         (lambda: states([1.0, 2.0], [0.5, 1]), "path of states"),
         (lambda: states([1.0, 2.0], [[0.5, 0.4], [0.5, 0.5]]), "sum to one"),
+        (lambda: states([1.0, np.inf], [0, 1]), "1 values are infinite"),
+        (lambda: states([1.0, 2.0], [0, 1], lengths=[2, 1]), "sum to the 2 times, but sum to 3"),
+        (lambda: states([1.0, 2.0], [0, 1], lengths=[2, 0]), "should be 1 or more"),
         (lambda: states([1.0], [0], names=("a", "b")), r"one entry a column \(1\)"),
         (lambda: states([1.0], [[0.5, 0.5]], state_names=("a",)), r"one entry a state \(2\)"),
     ],

@@ -109,49 +109,78 @@ def states(
     names: Sequence[str] = (),
     state_names: Sequence[str] = (),
     symbols: Sequence[str] = (),
+    lengths: Sequence[int] = (),
     start: int = 0,
     title: str = "Hidden states over time",
 ) -> Figure:
     """A series and, below it, which state each of its times is in.
 
     Args:
-        series: (T,) or (T, D); of more than six columns the first six are drawn.
+        series: (T,) or (T, D), NaN where a value is missing: the line has a gap there; of more than six columns the
+            first six are drawn.
         marginals: (T, K), the probability of each state at each time, drawn as stacked areas; or (T,), a path of
             whole numbers.
         names: one a column of the series.
         state_names: one a state.
         symbols: what the values 0, 1, ... of the series stand for, where they are no quantities.
+        lengths: of the sequences that the series is made of, one after another: the line is broken between them.
         start: number of the first time, for the axis.
 
-    Of more than 4,000 times the first 4,000 are drawn. Raises `ValueError` where lengths differ, or for probabilities
-    that do not sum to one.
+    Of more than 4,000 times the first 4,000 are drawn. Raises `ValueError` where lengths differ, for infinity, or for
+    probabilities that do not sum to one.
     """
-    flat = as_array("series", series, dimensions=np.ndim(series) if np.ndim(series) in (1, 2) else 2)
-    lines = flat[:, None] if flat.ndim == 1 else flat
+    lines = _as_lines(series)
+    starts = _as_starts(lengths, len(lines))
     weights = _as_marginals(marginals, len(lines), len(state_names))
     if len(names) and len(names) != lines.shape[1]:
         raise ValueError(f"names should have one entry a column ({lines.shape[1]}), but has {len(names)}")
     if len(state_names) and len(state_names) != weights.shape[1]:
         raise ValueError(f"state_names should have one entry a state ({weights.shape[1]}), but has {len(state_names)}")
-    total = len(lines)
+    remarks = _remarks(lines)
     lines, weights = lines[:_MOST_TIMES], weights[:_MOST_TIMES]
     time = np.arange(start, start + len(lines))
     figure = new_figure(9.0, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.3))
     finish(upper, title, "", "value")
-    _series(upper, time, lines, weights.argmax(axis=1), names)
+    _series(upper, time, lines, weights.argmax(axis=1), names, starts[starts < len(lines)])
     if len(symbols) and len(symbols) <= 30:
         upper.set_yticks(range(len(symbols)), [str(symbol) for symbol in symbols])
-    if total > len(lines):
-        note(upper, f"first {len(lines):,} of {total:,} times")
+    if remarks:
+        note(upper, "; ".join(remarks))
     finish(lower, "", "time", "probability", grid=False)
     called = [str(name) for name in state_names] or [f"state {place}" for place in range(weights.shape[1])]
-    edges = np.append(time, time[-1] + 1) - 0.5
-    _areas(lower, edges, weights, called)
-    lower.set(ylim=(0, 1), xlim=(float(edges[0]), float(edges[-1])))
-    if weights.shape[1] <= 12:
-        lower.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _areas(lower, np.append(time, time[-1] + 1) - 0.5, weights, called)
     return plain(figure)
+
+
+def _as_lines(series: Array) -> Floats:
+    """(T, D) numbers from such, or from (T,); NaN passes."""
+    dimensions = np.ndim(series) if np.ndim(series) in (1, 2) else 2
+    lines = as_array("series", series, dimensions=dimensions, finite=False)
+    if np.isinf(lines).any():
+        raise ValueError(f"series should be finite or NaN, but {int(np.isinf(lines).sum())} values are infinite")
+    return lines[:, None] if lines.ndim == 1 else lines
+
+
+def _as_starts(lengths: Sequence[int], total: int) -> npt.NDArray[np.int64]:
+    """The times at which a sequence begins, but for the first."""
+    sizes = np.asarray(lengths, dtype=np.int64)
+    if len(sizes) and (sizes.min() < 1 or sizes.sum() != total):
+        raise ValueError(f"lengths should be 1 or more and sum to the {total} times, but sum to {sizes.sum()}")
+    starts: npt.NDArray[np.int64] = np.cumsum(sizes)[:-1]
+    return starts
+
+
+def _remarks(lines: Floats) -> list[str]:
+    """What a reader should know of a series (T, D): that not all is drawn, that values are missing."""
+    total, width = lines.shape
+    missing = int(np.isnan(lines).any(axis=1).sum())
+    remarks = {
+        f"first {_MOST_TIMES:,} of {total:,} times": total > _MOST_TIMES,
+        f"first {_MOST_SERIES} of {width} columns": width > _MOST_SERIES,
+        f"{missing:,} of {total:,} times missing": missing > 0,
+    }
+    return [remark for remark, holds in remarks.items() if holds]
 
 
 def _areas(axes: Axes, edges: npt.NDArray[Any], weights: Floats, names: Sequence[str]) -> None:
@@ -162,6 +191,9 @@ def _areas(axes: Axes, edges: npt.NDArray[Any], weights: Floats, names: Sequence
         colour = CLASS_COLOURS[place % len(CLASS_COLOURS)]
         axes.stairs(top, edges, baseline=bottom, fill=True, color=colour, label=legend_label(name))
         bottom = top
+    axes.set(ylim=(0, 1), xlim=(float(edges[0]), float(edges[-1])))
+    if len(names) <= 12:
+        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _as_marginals(value: Array, length: int, least: int) -> Floats:
@@ -180,13 +212,32 @@ def _as_marginals(value: Array, length: int, least: int) -> Floats:
     return weights
 
 
-def _series(axes: Axes, time: npt.NDArray[Any], lines: Floats, path: npt.NDArray[Any], names: Sequence[str]) -> None:
-    """The columns as lines; of a single one each time also as a dot in the colour of its state."""
+def _series(
+    axes: Axes,
+    time: npt.NDArray[Any],
+    lines: Floats,
+    path: npt.NDArray[Any],
+    names: Sequence[str],
+    starts: npt.NDArray[np.int64],
+) -> None:
+    """The columns as lines, broken at `starts`; of a single one each time also as a dot in the colour of its state."""
     for column in range(min(lines.shape[1], _MOST_SERIES)):
         single = lines.shape[1] == 1
         label = str(names[column]) if len(names) else f"column {column}"
         colour = "#C9D3DD" if single else COLOURS[column % len(COLOURS)]
-        axes.plot(time, lines[:, column], color=colour, linewidth=1.1, label=legend_label(label), zorder=1)
+        drawn = np.insert(lines[:, column], starts, np.nan)
+        seen = np.isfinite(np.pad(drawn, 1, constant_values=np.nan))
+        alone = np.flatnonzero(seen[1:-1] & ~seen[:-2] & ~seen[2:]).tolist()  # no line goes through these
+        axes.plot(
+            np.insert(time, starts, time[starts]),
+            drawn,
+            color=colour,
+            linewidth=1.1,
+            marker="." if alone else None,
+            markevery=alone or None,
+            label=legend_label(label),
+            zorder=1,
+        )
         if single:
             colours = [CLASS_COLOURS[int(state) % len(CLASS_COLOURS)] for state in path]
             size = float(np.clip(6_000 / len(time), 3, 22))
@@ -194,5 +245,3 @@ def _series(axes: Axes, time: npt.NDArray[Any], lines: Floats, path: npt.NDArray
             axes.set_ylabel(label if len(names) else "value")
     if lines.shape[1] > 1:
         axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    if lines.shape[1] > _MOST_SERIES:
-        note(axes, f"first {_MOST_SERIES} of {lines.shape[1]} columns")
