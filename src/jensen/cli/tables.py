@@ -25,6 +25,7 @@ __all__ = [
     "is_shipped",
     "read_columns",
     "read_table",
+    "refuse_missing",
     "require_column",
     "with_target",
 ]
@@ -160,6 +161,18 @@ def as_classes(name: str, values: Any, source: str) -> Classes:
     return Classes(name, places.astype(np.int64), tuple(str(text) for text in texts))
 
 
+def refuse_missing(name: str, values: Any, source: str) -> None:
+    """Raise DataError, with the row, where a value of a column of numbers or texts is missing."""
+    import numpy as np
+
+    if isinstance(values, list):
+        missing = [place for place, value in enumerate(values) if value.strip().lower() in MISSING]
+    else:
+        missing = np.flatnonzero(np.isnan(values)).tolist()
+    if missing:
+        raise DataError(f"{source}: column {name!r} is missing in row {missing[0] + 1}")
+
+
 def read_columns(source: str) -> dict[str, Any]:
     """Every column by name: float64 (N,) where it holds numbers, else a list of texts.
 
@@ -242,11 +255,14 @@ def _read_text(path: Path) -> dict[str, Any]:
     uneven = next((place for place, row in enumerate(rows) if len(row) != len(names)), None)
     if uneven is not None:
         raise DataError(f"{path}: row {uneven + 1} has {len(rows[uneven])} values, but the header has {len(names)}")
+    x: npt.NDArray[np.float64] | None
     try:  # the quick way, for a file of numbers alone
         x = np.array(rows, dtype=np.float64)
-        return {name: x[:, place] for place, name in enumerate(names)}
     except ValueError:
+        x = None
+    if x is None or any("_" in cell for row in rows for cell in row):  # NumPy takes 3_3 for 33
         return {name: _column([row[place] for row in rows]) for place, name in enumerate(names)}
+    return {name: x[:, place] for place, name in enumerate(names)}
 
 
 def _header(path: Path, line: str) -> tuple[list[str], str]:
@@ -280,7 +296,7 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return True
+    return "_" not in cell  # Python takes 3_3 for 33, but it is a name
 
 
 def _first_text(values: Any) -> str:
