@@ -376,8 +376,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     ("text", "arguments", "message"),
     [
         ("a,b\n1,2\n", ["mixture"], "1"),
-        ("a,b\n1,2\n3,inf\n4,5\n", ["mixture"], "infin"),
-        ("a,b\n1,2\n3,\n4,5\n", ["mixture"], "NaN"),
+        ("a,b\n1,2\n3,inf\n4,5\n", ["mixture"], "t.csv: column 'b' is infinite in row 2"),
+        ("a,b\n1,2\n3,\n4,5\n", ["mixture"], "t.csv: column 'b' is missing in row 2; mixture needs every value"),
         ("a,b\n1,2\n1,3\n1,5\n", ["mixture", "--components", "2"], "column"),
         ("a,y\n1,2\n2,3\n", ["regression"], "--target is missing: which column is to be predicted? There are a, y"),
         ("a,y\n1,x\n2,x\n", ["logistic", "--target", "y"], "every row has the same 'y' (x)"),

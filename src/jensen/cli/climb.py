@@ -27,12 +27,15 @@ class Climbed:
     warnings: list[str] = field(default_factory=list)
 
 
-def climb(estimator: Any, arguments: Mapping[str, Any], label: str, *, most: int, tol: float) -> Climbed:
+def climb(
+    estimator: Any, arguments: Mapping[str, Any], label: str, *, most: int, tol: float, bound: str = "ELBO"
+) -> Climbed:
     """`estimator.fit(**arguments)`, with a bar on stderr where that is a terminal.
 
     Args:
         most: steps that there can be.
         tol: the estimator's; says when it will probably stop.
+        bound: what is climbed, as the bar calls it.
 
     Raises:
         JensenError: the estimator refused data or arguments, with its own words.
@@ -40,7 +43,7 @@ def climb(estimator: Any, arguments: Mapping[str, Any], label: str, *, most: int
     """
     start = time.monotonic()
     climbed = Climbed(0.0)
-    with warnings.catch_warnings(record=True) as caught, _bar(label, most, tol) as moved:
+    with warnings.catch_warnings(record=True) as caught, _bar(label, most, tol, bound) as moved:
         warnings.simplefilter("always")
         if moved is not None:
             estimator.on_step = lambda step, elbo, _: moved(step, elbo)
@@ -61,8 +64,8 @@ def climb(estimator: Any, arguments: Mapping[str, Any], label: str, *, most: int
 
 
 @contextmanager
-def _bar(label: str, most: int, tol: float) -> Iterator[Callable[[int, float], None] | None]:
-    """A bar with the ELBO and the time left, moved by (step, ELBO); None where stderr is no terminal."""
+def _bar(label: str, most: int, tol: float, bound: str) -> Iterator[Callable[[int, float], None] | None]:
+    """A bar with the bound and the time left, moved by (step, ELBO); None where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -79,7 +82,7 @@ def _bar(label: str, most: int, tol: float) -> Iterator[Callable[[int, float], N
                 trace.clear()  # another start
             trace.append(elbo)
             left = sweeps_left(trace, tol, most - step)
-            text = f"step {step}, ELBO {elbo:,.2f}".replace("-", "−")
+            text = f"step {step}, {bound} {elbo:,.2f}".replace("-", "−")
             bar.update(task, completed=step, total=step + left, elbo=text)
 
         yield moved

@@ -39,13 +39,15 @@ class Named:
 
 def estimates(posterior: Mapping[str, Any], named: Mapping[str, Named], level: float) -> list[Estimate]:
     """A row for each number that the posterior is about; latents that `named` leaves out keep their own names."""
+    import numpy as np
+
     from jensen.inference.summary import marginals
 
     found: list[Estimate] = []
     for latent, q in posterior.items():
         names = named.get(latent, Named(latent))
-        for marginal in marginals(q, level):
-            found.extend(_rows(marginal, names))
+        with np.errstate(divide="ignore"):  # of one row, an interval may end at infinity
+            found.extend(row for marginal in marginals(q, level) for row in _rows(marginal, names))
     return found
 
 

@@ -11,9 +11,9 @@ from cyclopts import App, Group, Parameter
 
 from jensen.cli.climb import climb
 from jensen.cli.flags import config_keys, section_parameters
-from jensen.cli.infer_models import MODELS, Model, Restarts, Steps
+from jensen.cli.infer_models import MODELS, Model, Restarts, Steps, bound_name
 from jensen.cli.options import Force, whole
-from jensen.cli.outputs import claim, write_columns
+from jensen.cli.outputs import claim, writable, write_columns
 from jensen.cli.screen import say, table
 from jensen.errors import ConfigError, JensenError
 
@@ -130,10 +130,12 @@ def fit_model(model: Model, given: Mapping[str, Any]) -> None:
         say(note)
     path = given.get("run") or _free(f"{loaded.name}-{model.name}")
     steps = _most_steps(settings, loaded.facts.rows)
-    climbed = climb(estimator, loaded.fit, f"{model.name} on {loaded.name}", most=steps, tol=settings.tol)
-    facts = loaded.facts.model_copy(update={"seconds": climbed.seconds, "level": level})
-    run = InferenceRun(path, facts, estimator)
-    run.write()
+    with writable(path, "--run"):
+        label, bound = f"{model.name} on {loaded.name}", bound_name(getattr(settings, "bound", None))
+        climbed = climb(estimator, loaded.fit, label, most=steps, tol=settings.tol, bound=bound)
+        facts = loaded.facts.model_copy(update={"seconds": climbed.seconds, "level": level})
+        run = InferenceRun(path, facts, estimator)
+        run.write()
     if climbed.interrupted:
         say(f"stopped after {estimator.n_iter_} steps; the posterior reached is in {path}: jensen report {path}")
         raise KeyboardInterrupt
@@ -173,8 +175,8 @@ def _free(name: str) -> Path:
 def _tell(run: Any, page: Path) -> None:
     fitted = run.estimator
     settled = "settled" if fitted.converged_ else "has not settled"
-    elbo = f"{fitted.elbo_:,.2f} nats; {settled} after {fitted.n_iter_:,} steps"
-    rows = [("run", str(run.path)), ("ELBO", elbo)]
+    reached = f"{fitted.elbo_:,.2f} nats; {settled} after {fitted.n_iter_:,} steps"
+    rows = [("run", str(run.path)), (run.presentation.bound, reached)]
     rows += [(fact.name.lower(), f"{fact.value} {fact.unit}".strip()) for fact in run.presentation.own_facts()]
     rows += [("table", str(run.path / "posterior.csv")), ("report", str(page))]
     table([*rows, ("next", f"jensen infer predict {run.path} --data FILE")])
@@ -208,13 +210,14 @@ def predict(
     opened = InferenceRun.open(run)
     path = claim(output, run / "predictions.csv", (".csv",), force)
     loaded = again(opened.facts, data)
-    try:
-        columns = opened.presentation.predictions(loaded, level)
-    except ValueError as error:
-        raise error if isinstance(error, JensenError) else JensenError(f"{data}: {error}") from None
+    with writable(path.parent, "--output"):
+        try:
+            columns = opened.presentation.predictions(loaded, level)
+        except ValueError as error:
+            raise error if isinstance(error, JensenError) else JensenError(f"{data}: {error}") from None
+        rows = write_columns(path, columns)
     for note in loaded.notes:
         say(note)
-    rows = write_columns(path, columns)
     table([("predictions", str(path)), ("rows", f"{rows:,}"), ("columns", ", ".join(columns))])
 
 

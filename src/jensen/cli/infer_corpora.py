@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jensen.cli.infer_facts import Facts, Loaded
-from jensen.cli.tables import Classes, Table, as_classes, read_columns, require_column
+from jensen.cli.tables import Classes, Table, as_classes, read_columns, refuse_missing, require_column
 from jensen.errors import DataError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def ratings(facts: Facts) -> Loaded:
     values = found[names[2]]
     if isinstance(values, list):
         raise DataError(f"{facts.source}: the ratings, column {names[2]!r}, are texts; numbers are needed")
+    refuse_missing(names[2], values, facts.source)
     if facts.users:  # of a run: numbers as they were
         users, items = _known(users, facts.users, facts.source), _known(items, facts.items, facts.source)
     facts = facts.model_copy(update={"columns": names, "users": users.names, "items": items.names, "rows": len(values)})

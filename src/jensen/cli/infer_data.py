@@ -17,6 +17,7 @@ from jensen.cli.tables import (
     is_shipped,
     read_columns,
     read_table,
+    refuse_missing,
     require_column,
     with_target,
 )
@@ -38,7 +39,10 @@ def load_inputs(model: Model, variant: str, source: str, flags: Mapping[str, Any
     given = dict(flags)
     texts: dict[str, Any] = {name: given.pop(name) for name in ("min_df", "stop_words") if name in given}
     if "columns" in given:
-        given["columns"] = tuple(name.strip() for name in given["columns"].split(","))
+        given["columns"] = names = tuple(name.strip() for name in given["columns"].split(","))
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"--columns names {twice!r} twice; give each column once")
     facts = Facts(model=model.name, variant=variant, source=_place(source), **given)
     if model.reads == "documents":
         return documents(facts, texts)
@@ -110,12 +114,13 @@ def _series(facts: Facts) -> Loaded:
         return _symbols(facts, apart)
     facts, table = _scaled(facts, read_table(facts.source, facts.columns, apart=apart))
     facts = facts.model_copy(update={"columns": table.columns, "rows": len(table.x)})
-    arguments = {"X": table.x, "lengths": _lengths(table.others[facts.sequence]) if facts.sequence else None}
+    arguments = {"X": table.x, "lengths": _lengths(facts, table.others)}
     return Loaded(facts, arguments, arguments, table, _left_out(table))
 
 
 def _scaled(facts: Facts, table: Table) -> tuple[Facts, Table]:
     """Columns in units of their standard deviations, if asked for; the first data say what these are."""
+    _check_gaps(facts, table)
     if not facts.standardise:
         return facts, table
     import numpy as np
@@ -126,6 +131,27 @@ def _scaled(facts: Facts, table: Table) -> tuple[Facts, Table]:
         centre, scale = np.nan_to_num(centre), np.where(scale > 0, scale, 1.0)
         facts = facts.model_copy(update={"centre": tuple(centre.tolist()), "scale": tuple(scale.tolist())})
     return facts, replace(table, x=(table.x - np.array(facts.centre)) / np.array(facts.scale))
+
+
+def _check_gaps(facts: Facts, table: Table) -> None:
+    """Refuse infinity, and missing values where the model does not integrate them out.
+
+    Raises:
+        DataError: with the column's name and the row, counted from 1.
+    """
+    import numpy as np
+
+    missing = np.isnan(table.x)
+    advice = f"{facts.model} needs every value: fill it in, or leave the row out"
+    if facts.spec.gaps == "cells":
+        missing = np.zeros_like(missing)
+    elif facts.spec.gaps == "rows":
+        missing &= ~missing.all(axis=1, keepdims=True)
+        advice = "a time that was not observed should be missing in every column"
+    for wrong, what in ((missing, f"missing in row {{}}; {advice}"), (np.isinf(table.x), "infinite in row {}")):
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise DataError(f"{facts.source}: column {table.columns[column]!r} is {what.format(row + 1)}")
 
 
 def _symbols(facts: Facts, apart: list[str]) -> Loaded:
@@ -146,17 +172,19 @@ def _symbols(facts: Facts, apart: list[str]) -> Loaded:
         raise DataError(f"{facts.source}: the symbol {new!r} was not among those that the model learned from")
     x = np.array([known.index(symbol) for symbol in symbols.names])[symbols.places]
     facts = facts.model_copy(update={"columns": (name,), "classes": known, "rows": len(x)})
-    lengths = _lengths(found[facts.sequence]) if facts.sequence else None
-    arguments = {"X": x, "lengths": lengths}
+    arguments = {"X": x, "lengths": _lengths(facts, found)}
     table = Table(facts.source, x[:, None].astype(np.float64), (name,), found)
     return Loaded(facts, arguments, arguments, table)
 
 
-def _lengths(values: Any) -> list[int]:
-    """How many rows after one another have the same value."""
+def _lengths(facts: Facts, columns: Mapping[str, Any]) -> list[int] | None:
+    """How many rows after one another have the same value in the column `sequence`; None if there is no such column."""
+    if not facts.sequence:
+        return None
+    refuse_missing(facts.sequence, columns[facts.sequence], facts.source)
     lengths: list[int] = []
     before: object = object()
-    for value in values:
+    for value in columns[facts.sequence]:
         if value != before:
             lengths.append(0)
         lengths[-1] += 1

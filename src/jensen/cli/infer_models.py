@@ -14,7 +14,7 @@ from pydantic import Field
 
 from jensen.config import Count, NonNegative, Positive, Section
 
-__all__ = ["MODELS", "Climb", "Model", "Reads", "Restarts", "Steps"]
+__all__ = ["MODELS", "Climb", "Model", "Reads", "Restarts", "Steps", "bound_name"]
 
 Reads = Literal["table", "number", "class", "count", "documents", "series", "ratings"]
 """What a model is fitted to: rows of numbers, rows with a target of this kind, bags of words, time series, ratings."""
@@ -42,6 +42,11 @@ class Climb(Steps):
     random_state: int = Field(
         0, ge=0, lt=2**31, description="seed of starts and minibatches", json_schema_extra=flag("seed")
     )
+
+
+def bound_name(setting: object) -> str:
+    """What is climbed, by an estimator's argument `bound`; None for those that have no such argument."""
+    return "Jaakkola-Jordan bound" if setting == "jaakkola-jordan" else "ELBO"
 
 
 class Ways(Climb):
@@ -183,6 +188,7 @@ class Model:
         choice: the field of the section that says which variant.
         reads: what it is fitted to.
         section: its settings.
+        gaps: where values may be missing in a table: nowhere, in all columns of a row at once, or anywhere.
     """
 
     name: str
@@ -193,6 +199,7 @@ class Model:
     reads: Reads
     section: type[Steps]
     choice: str = ""
+    gaps: Literal["nowhere", "rows", "cells"] = "nowhere"
 
 
 MODELS: dict[str, Model] = {
@@ -246,6 +253,7 @@ MODELS: dict[str, Model] = {
             estimators={"": "factor_analysis:BayesianPCA"},
             reads="table",
             section=Factors,
+            gaps="cells",
         ),
         Model(
             name="factors",
@@ -255,6 +263,7 @@ MODELS: dict[str, Model] = {
             estimators={"": "factor_analysis:BayesianFactorAnalysis"},
             reads="table",
             section=Factors,
+            gaps="cells",
         ),
         Model(
             name="ratings",
@@ -300,6 +309,7 @@ MODELS: dict[str, Model] = {
             reads="series",
             section=Hmm,
             choice="emissions",
+            gaps="rows",
         ),
     )
 }

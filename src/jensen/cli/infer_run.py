@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from jensen.cli.present import Presentation
     from jensen.report import InferencePage, Row
 
-__all__ = ["TABLE_FILE", "InferenceRun", "estimator_class", "is_inference_run", "refuse_taken"]
+__all__ = ["TABLE_FILE", "InferenceRun", "estimator_class", "is_inference_run", "is_interrupted", "refuse_taken"]
 
 TABLE_FILE = "posterior.csv"
 _STANDARDISED = " Columns were standardised: all numbers are in units of their standard deviations, from their means."
@@ -34,6 +35,11 @@ def estimator_class(model: Model, variant: str) -> Any:
 def is_inference_run(path: Path) -> bool:
     """Whether the folder is one of `jensen infer`, as opposed to one of `jensen train`."""
     return (path / FACTS_FILE).is_file() and (path / POSTERIOR_FILE).is_file()
+
+
+def is_interrupted(path: Path) -> bool:
+    """Whether `jensen infer` was killed while it wrote this folder: the posterior comes after the facts."""
+    return (path / FACTS_FILE).is_file() and not (path / POSTERIOR_FILE).is_file()
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,11 @@ class InferenceRun:
         Raises:
             CheckpointError: there is none, or it is damaged.
         """
+        if is_interrupted(path):
+            raise CheckpointError(
+                f"{path} was interrupted while it was written and holds no posterior; write it anew with "
+                f"`jensen infer ... --run {shlex.quote(str(path))} --force`"
+            )
         if not is_inference_run(path):
             saved = (path / POSTERIOR_FILE).is_file()
             what = "was saved from Python, and is no run of `jensen infer`" if saved else "is no run of `jensen infer`"
@@ -102,7 +113,10 @@ class InferenceRun:
         shown = self.presentation
         if not self.estimator.converged_:
             reason = self.estimator.stop_reason_
-            notes = (f"The ELBO had not settled when the fit ended ({reason}): raise --max-iter, or --tol.", *notes)
+            notes = (
+                f"The {shown.bound} had not settled when the fit ended ({reason}): raise --max-iter, or --tol.",
+                *notes,
+            )
         where = shlex.quote(str(self.path))
         name = type(self.estimator).__name__
         module = type(self.estimator).__module__
@@ -127,14 +141,20 @@ class InferenceRun:
         from jensen.report import Row
 
         fitted, shown = self.estimator, self.presentation
-        sweeps = "Passes over the data until the ELBO settled." if fitted.converged_ else "Passes over the data."
+        settled = f"Passes over the data until the {shown.bound} settled."
+        sweeps = settled if fitted.converged_ else "Passes over the data."
         rows = [
             Row(shown.bound, f"{fitted.elbo_:,.2f}".replace("-", "−"), "nats", shown.bound_meaning),
             Row("Steps", f"{fitted.n_iter_:,}", "", f"{sweeps} It ended because {fitted.stop_reason_}."),
             Row("Rows", f"{self.facts.rows:,}", "", f"Read from {self.facts.source}."),
             Row("Time", f"{self.facts.seconds:.3g}", "s", "Of the fit, without reading the data."),
         ]
-        return [*rows, *shown.own_facts(), *(shown.data_facts(data) if data is not None else [])]
+        if data is None:
+            return [*rows, *shown.own_facts()]
+        with warnings.catch_warnings():
+            # Of one row there is no R squared: the page says "nan", and a warning about code would not help.
+            warnings.simplefilter("ignore")
+            return [*rows, *shown.own_facts(), *shown.data_facts(data)]
 
 
 def refuse_taken(path: Path, force: bool) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from jensen.errors import JensenError
-from jensen.files import write_atomically
+from jensen.files import UNFINISHED, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["claim", "free", "psnr", "put", "write_arrays", "write_columns", "write_images"]
+__all__ = ["claim", "free", "psnr", "put", "writable", "write_arrays", "write_columns", "write_images"]
 
 
 def free(path: Path) -> Path:
@@ -43,6 +46,36 @@ def claim(output: Path | None, default: Path, suffixes: Sequence[str], force: bo
     if output.exists() and not force:
         raise JensenError(f"{output} exists already; choose another --output, or --force to overwrite it")
     return output
+
+
+@contextmanager
+def writable(folder: Path, flag: str) -> Iterator[None]:
+    """`folder`, made if need be and proven writable before the work inside begins, which would be lost otherwise.
+
+    Where the work fails, folders that were made here are removed again, unless they hold something.
+
+    Raises:
+        JensenError: nothing can be written there; `flag` is what to choose another place with.
+    """
+    made = [place for place in (folder, *folder.parents) if not os.path.exists(place)]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(prefix=UNFINISHED, dir=folder):
+                pass
+        except OSError as error:
+            what = error.strerror or error
+            raise JensenError(f"cannot write to {folder}: {what}; choose another {flag}") from None
+        yield
+    except BaseException:
+        for place in made:
+            try:
+                place.rmdir()
+            except FileNotFoundError:  # it could not be made; one above it may have been
+                continue
+            except OSError:
+                break
+        raise
 
 
 def put(path: Path, write: Callable[[Path], object]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jensen.cli.infer_run import InferenceRun
+from jensen.cli.infer_run import InferenceRun, is_interrupted
 from jensen.cli.options import POSTERIOR_FILE, AnyRunPath
 from jensen.cli.screen import say
 
@@ -19,7 +19,7 @@ def report(run: AnyRunPath, /) -> None:
     jensen report runs/digits-vae
     jensen report runs/iris-mixture
     """
-    if (run / POSTERIOR_FILE).is_file():
+    if (run / POSTERIOR_FILE).is_file() or is_interrupted(run):
         say(str(InferenceRun.open(run).write_page()))
         return
     from jensen.report import write_report

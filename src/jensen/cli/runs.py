@@ -9,6 +9,8 @@ from cyclopts import Parameter
 
 from jensen.cli.history import best
 from jensen.cli.infer_facts import FACTS_FILE, Facts
+from jensen.cli.infer_models import bound_name
+from jensen.cli.infer_run import InferenceRun, is_interrupted
 from jensen.cli.options import POSTERIOR_FILE
 from jensen.cli.screen import say, table
 from jensen.errors import DataError, JensenError
@@ -31,8 +33,11 @@ def runs(root: Annotated[Path, Parameter(name="ROOT", help="folder of runs")] = 
         raise DataError(f"{root} is no folder")
     found = list_runs(root)
     rows = [_row(run) for run in found]
-    for path in sorted({file.parent for file in root.glob("*/config.yaml")} - {run.path for run in found}):
+    there = {file.parent for name in ("config.yaml", FACTS_FILE) for file in root.glob(f"*/{name}")}
+    for path in sorted(there - {run.path for run in found}):
         try:
+            if is_interrupted(path):
+                InferenceRun.open(path)  # says what happened, and how to repair it
             rows.append(_inferred(path) if (path / POSTERIOR_FILE).is_file() else _row(Run.open(path)))
         except JensenError as error:
             say(f"unreadable: {error}")
@@ -47,13 +52,15 @@ def _inferred(path: Path) -> tuple[str, ...]:
     from jensen.inference.store import load_posterior
 
     facts = Facts.read(path) if (path / FACTS_FILE).is_file() else None
-    fit = load_posterior(path).settings.get("fit")
+    settings = load_posterior(path).settings
+    fit, arguments = settings.get("fit"), settings.get("arguments")
     if not isinstance(fit, dict) or not {"n_iter", "elbo", "converged", "stop_reason"} <= set(fit):
         raise JensenError(f"{path} holds a posterior without what a fit writes; run `jensen infer` again")
     state = "finished" if fit["converged"] else f"not settled: {fit['stop_reason']}"
     steps = f"{fit['n_iter']:,} steps"
     data, model = ("-", "saved from Python") if facts is None else (Path(facts.source).stem, facts.model)
-    return str(path), data, model, steps, f"elbo {fit['elbo']:,.2f}", state
+    bound = bound_name(arguments.get("bound") if isinstance(arguments, dict) else None)
+    return str(path), data, model, steps, f"{bound.replace('ELBO', 'elbo')} {fit['elbo']:,.2f}", state
 
 
 def _row(run: Run) -> tuple[str, ...]:

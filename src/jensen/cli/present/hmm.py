@@ -89,17 +89,23 @@ class HmmPresentation(Presentation):
         return found
 
     def _over_time(self, data: Loaded) -> Picture:
+        text = "The observations, and below them the probability of each state given the whole series."
+        if np.isnan(data.table.x).any():
+            text += " Where an observation is missing, the curve has a gap."
+        if data.predict["lengths"] is not None:
+            text += " The curve is broken where a sequence begins."
         return Picture(
             "states",
             "States over time",
-            "The observations, and below them the probability of each state given the whole series.",
+            text,
             "Curve of the series over a band coloured by state.",
             plots.states(
-                np.nan_to_num(data.table.x),
+                data.table.x,
                 self.fitted.predict_proba(**data.predict),
                 names=self.columns,
                 state_names=self.states,
                 symbols=self.facts.classes,
+                lengths=data.predict["lengths"] or (),
             ),
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 from jensen import plots
 from jensen.cli.estimates import Named
 from jensen.cli.present.base import Presentation, count, shown_number
-from jensen.cli.present.regression import forest
+from jensen.cli.present.regression import INTERCEPT, forest
 from jensen.report import Picture, Row
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class LogisticPresentation(Presentation):
 
     def named(self) -> Mapping[str, Named]:
         """What latents are called."""
-        weights = (*self.columns, "intercept, at the columns' means") if self.fitted.fit_intercept else self.columns
+        weights = (*self.columns, INTERCEPT) if self.fitted.fit_intercept else self.columns
         precisions = self.columns if self.fitted.ard else ("all columns",)
         return {
             "weights": Named("log-odds", (self.against, weights)),
@@ -74,7 +74,8 @@ class LogisticPresentation(Presentation):
 
     def pictures(self, data: Loaded | None) -> list[Picture]:
         """Coefficients, and predicted against true classes."""
-        rows = [row for row in self.estimates() if row.group == "log-odds" and "intercept" not in row.name]
+        intercepts = {f"{name}, {INTERCEPT}" for name in self.against}
+        rows = [row for row in self.estimates() if row.group == "log-odds" and row.name not in intercepts]
         text = "Change of the log-odds for one unit more in a column, all others kept. Grey intervals hold zero."
         found = [forest(rows, self.facts.level, title="Coefficients", text=text)]
         return found if data is None else [*found, self._against_truth(data)]

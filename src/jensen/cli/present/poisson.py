@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jensen import plots
 from jensen.cli.estimates import Named
 from jensen.cli.present.base import Presentation, count, shown_number
-from jensen.cli.present.regression import forest
+from jensen.cli.present.regression import INTERCEPT, forest
 from jensen.report import Picture, Row
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class PoissonPresentation(Presentation):
 
     def named(self) -> Mapping[str, Named]:
         """What latents are called; there is one row of targets."""
-        weights = (*self.columns, "intercept, at the columns' means") if self.fitted.fit_intercept else self.columns
+        weights = (*self.columns, INTERCEPT) if self.fitted.fit_intercept else self.columns
         precisions = self.columns if self.fitted.ard else ("all columns",)
         return {
             "weights": Named("log-rate", ([""], weights)),
@@ -43,7 +43,7 @@ class PoissonPresentation(Presentation):
 
     def pictures(self, data: Loaded | None) -> list[Picture]:
         """Coefficients, and rates against counts."""
-        rows = [row for row in self.estimates() if row.group == "log-rate" and "intercept" not in row.name]
+        rows = [row for row in self.estimates() if row.group == "log-rate" and row.name != INTERCEPT]
         text = "Change of the log-rate for one unit more in a column, all others kept: 0.1 is about ten per cent more. "
         found = [forest(rows, self.facts.level, title="Coefficients", text=text + "Grey intervals hold zero.")]
         if data is None:
@@ -53,8 +53,9 @@ class PoissonPresentation(Presentation):
             y[:, None],
             self.fitted.predict(x)[:, None],
             (str(self.facts.target),),
-            unit="counts",
+            unit="per row",
             title="Rate and count",
+            words=("count", "rate"),
         )
         text = "Each row that was fitted to. Counts scatter around their rate by its square root."
         return [

@@ -15,7 +15,10 @@ from jensen.report import Estimate, Picture, Row
 if TYPE_CHECKING:
     from jensen.cli.infer_facts import Loaded
 
-__all__ = ["RegressionPresentation", "forest"]
+__all__ = ["INTERCEPT", "RegressionPresentation", "forest"]
+
+INTERCEPT = "intercept, at the columns' means"
+"""What the last weight is called where it is one of the weights."""
 
 
 def forest(rows: list[Estimate], level: float, *, title: str, text: str) -> Picture:
