@@ -207,8 +207,10 @@ def test_the_forecast_is_what_the_transitions_say() -> None:
     np.testing.assert_allclose(far.states[0] @ model.transitions_, far.states[0], atol=1e-8)
     symbols = BayesianCategoricalHMM(2, random_state=0).fit(letters(0, [30])[0])
     np.testing.assert_allclose(symbols.forecast(letters(0, [30])[0]).mean.sum(1), 1)
-    with pytest.raises(ValueError, match="steps must be at least 1"):
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1, got 0"):
         model.forecast(X, steps=0)
+    with pytest.raises(ValueError, match=r"steps must be a whole number of at least 1, got 1\.5"):
+        model.forecast(X, steps=1.5)  # type: ignore[arg-type]
 
 
 def test_samples_look_like_the_data() -> None:
@@ -224,8 +226,24 @@ def test_samples_look_like_the_data() -> None:
     symbols, path = BayesianCategoricalHMM(2, random_state=0).fit(letters(0, [200])[0]).sample(500)
     assert symbols.shape == path.shape == (500,)
     assert set(symbols) <= {0, 1, 2, 3}
-    with pytest.raises(ValueError, match="n_steps must be at least 1"):
+    with pytest.raises(ValueError, match="n_steps must be a whole number of at least 1, got 0"):
         model.sample(0)
+
+
+def test_samples_by_seed() -> None:
+    X, _ = series(8, [100])
+    for model in (
+        BayesianGaussianHMM(3, random_state=0).fit(X),
+        BayesianCategoricalHMM(2, random_state=0).fit(letters(0, [50])[0]),
+    ):
+        first, path = model.sample(20, random_state=1)
+        again, same = model.sample(20, random_state=1)
+        np.testing.assert_array_equal(first, again)
+        np.testing.assert_array_equal(path, same)
+        assert not np.array_equal(first, model.sample(20, random_state=2)[0])
+        np.testing.assert_array_equal(model.sample(20)[0], model.sample(20, random_state=0)[0])
+        state = np.random.RandomState(0)
+        assert not np.array_equal(model.sample(20, state)[0], model.sample(20, state)[0])
 
 
 def test_missing_observations_are_bridged() -> None:

@@ -47,6 +47,7 @@ def test_data_that_make_no_sense_are_refused(X: Any, lengths: Any, message: str)
         ([np.nan, np.nan], "every observation is missing"),
         ([0, 5, 1], "below 3, the number of symbols: observation 1 is 5"),
         ([[0, 1], [1, 0]], r"shape \(N,\) or \(N, 1\)"),
+        ([[0, 1, 0], [1, 0]], "several sequences are a list of one array each"),
         (["a", "b"], "numbers 0, 1"),
         ([], "no observation"),
         ([np.array([0, 1]), np.array([])], "sequence 1 has 0"),
@@ -56,6 +57,32 @@ def test_data_that_make_no_sense_are_refused(X: Any, lengths: Any, message: str)
 def test_symbols_that_make_no_sense_are_refused(X: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BayesianCategoricalHMM(2, n_symbols=3).fit(X)
+
+
+def test_sequences_as_data_frames_and_lists_of_rows() -> None:
+    pd = pytest.importorskip("pandas", reason="pandas is no dependency")
+    arrays = [series(12), series(20)[8:]]
+    expected = BayesianGaussianHMM(2, random_state=0).fit(arrays)
+    frames = [pd.DataFrame(x, columns=["a", "b"]) for x in arrays]
+    framed = BayesianGaussianHMM(2, random_state=0).fit(frames)
+    listed = BayesianGaussianHMM(2, random_state=0).fit([x.tolist() for x in arrays])
+    for model in (framed, listed):
+        np.testing.assert_array_equal(model.means_, expected.means_)
+        np.testing.assert_array_equal(model.transitions_, expected.transitions_)
+    assert framed.feature_names_in_.tolist() == ["a", "b"]
+    np.testing.assert_array_equal(framed.predict(frames), expected.predict(arrays))
+    with pytest.raises(ValueError, match=r"columns of sequence 1 are \['b', 'a'\]"):
+        BayesianGaussianHMM(2).fit([frames[0], frames[1][["b", "a"]]])
+    with pytest.raises(ValueError, match="feature names"):
+        framed.predict([frame[["b", "a"]] for frame in frames])
+    symbols = [np.array([0, 1, 0, 0]), np.array([1, 0])]
+    given = BayesianCategoricalHMM(2, random_state=0).fit(symbols)
+    for forms in (
+        [pd.Series(x) for x in symbols],
+        [pd.DataFrame({"s": x}) for x in symbols],
+        [x[:, None].tolist() for x in symbols],
+    ):
+        np.testing.assert_array_equal(BayesianCategoricalHMM(2, random_state=0).fit(forms).emissions_, given.emissions_)
 
 
 def test_symbols_never_seen_in_training_are_refused_unless_announced() -> None:

@@ -211,9 +211,13 @@ class BayesianGaussianHMM(BayesianHMM):
     def _inner_emissions(self) -> Family:
         return self._inner
 
-    def sample(self, n_steps: int = 1) -> tuple[Array, Array]:
-        """A new sequence (n_steps, D), and its path (n_steps,): parameters drawn from q, then the sequence."""
-        observations, path = super().sample(n_steps)
+    def sample(self, n_steps: int = 1, random_state: int | np.random.RandomState | None = None) -> tuple[Array, Array]:
+        """A new sequence (n_steps, D), and its path (n_steps,): parameters drawn from q, then the sequence.
+
+        Args:
+            random_state: default that of the estimator; the same whole number, the same sequence.
+        """
+        observations, path = super().sample(n_steps, random_state)
         return observations + self.centre_, path
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor
 
@@ -47,7 +48,8 @@ class BayesianHMM(VariationalEstimator):
     """What hidden Markov models share, whatever their observations.
 
     Data are one array of observations, with `lengths` of the sequences one after the other (as hmmlearn has it), or a
-    list of one array a sequence. Without lengths an array is one sequence. An observation may be missing: NaN.
+    list of one array, data frame or list of rows a sequence. Without lengths an array is one sequence. An observation
+    may be missing: NaN.
     """
 
     n_states: int
@@ -55,6 +57,7 @@ class BayesianHMM(VariationalEstimator):
     transition_prior: Any
     sticky: float
     decoding: str
+    random_state: Any
 
     # --- what the observations decide ---------------------------------------------------------------------------------
 
@@ -80,7 +83,8 @@ class BayesianHMM(VariationalEstimator):
         """Fit to sequences.
 
         Args:
-            X: (N, D) observations (categorical: (N,) or (N, 1) symbols), or a list of such arrays, one a sequence.
+            X: (N, D) observations (categorical: (N,) or (N, 1) symbols), or a list of such arrays, data frames or
+                lists of rows, one a sequence; a list of plain lists of symbols must be one of arrays.
             y: ignored; there by convention.
             lengths: how many observations each sequence has; by name.
 
@@ -210,8 +214,7 @@ class BayesianHMM(VariationalEstimator):
 
     def forecast(self, X: Any, lengths: Any = None, *, steps: int = 1) -> Forecast:
         """What is expected `steps` after the end of each sequence, by the predictive density of `score_samples`."""
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        _check_count("steps", steps)
         arguments = self._arguments(X, lengths, predictive=True)
         filtered = forward_backward(*arguments, smooth=False).filtered
         last = arguments[3].starts + arguments[3].lengths - 1
@@ -223,12 +226,16 @@ class BayesianHMM(VariationalEstimator):
     def _state_means(self) -> Array:
         """What is expected of an observation in each state, (K, D) or (K, V)."""
 
-    def sample(self, n_steps: int = 1) -> tuple[Array, Array]:
-        """A new sequence of `n_steps` observations, and its path: parameters drawn from q, then the sequence."""
+    def sample(self, n_steps: int = 1, random_state: int | np.random.RandomState | None = None) -> tuple[Array, Array]:
+        """A new sequence of `n_steps` observations, and its path: parameters drawn from q, then the sequence.
+
+        Args:
+            random_state: default that of the estimator; the same whole number, the same sequence.
+        """
         check_is_fitted(self, "posterior_")
-        if n_steps < 1:
-            raise ValueError(f"n_steps must be at least 1, got {n_steps}")
-        generator = Generator().manual_seed(self._seed())
+        _check_count("n_steps", n_steps)
+        state = check_random_state(self.random_state if random_state is None else random_state)
+        generator = Generator().manual_seed(int(state.randint(2**31 - 1)))
         initial = self.posterior_["initial"].sample((), generator)
         transitions = self.posterior_["transitions"].sample((), generator)
         states = torch.empty(n_steps, dtype=torch.long)
@@ -241,6 +248,11 @@ class BayesianHMM(VariationalEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not (isinstance(value, int | np.integer) and value >= 1):
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def _smoothed(potentials: Tensor, initial: Tensor, transitions: Tensor, sequences: Sequences) -> Tensor:
