@@ -50,8 +50,8 @@ class GaussianFactorisation(Factorisation):
     so `n_factors` is an upper limit. Work and memory go with the number of ratings: no users x items array is made.
 
     Observed are the stored entries of a sparse matrix (a stored zero is a rating of 0), the entries of a dense array
-    that are not NaN, or the given triples. A pair rated twice is an error. The offset is the mean rating, and not
-    learned.
+    that are not NaN, or the given tuple of triples. A pair rated twice is an error. The offset is the mean rating, and
+    not learned.
 
     Args:
         n_factors: K.
@@ -80,7 +80,7 @@ class GaussianFactorisation(Factorisation):
     """
 
     _counts = False
-    _extras: ClassVar[tuple[str, ...]] = ("offset_", "n_features_in_")
+    _extras: ClassVar[tuple[str, ...]] = ("offset_", "_variance", "n_features_in_")
 
     def __init__(
         self,
@@ -116,6 +116,10 @@ class GaussianFactorisation(Factorisation):
     def _choose_priors(self, ratings: Ratings) -> None:
         self.offset_ = float(ratings.values.mean())
         self._variance = float(ratings.values.var(correction=0)) or 1.0
+        self._begin_priors()
+
+    def _begin_priors(self) -> None:
+        """Priors from arguments and `_variance`."""
         concentration = positive("prior_concentration", self.prior_concentration)
         rate = concentration * self._variance if self.prior_rate is None else positive("prior_rate", self.prior_rate)
         one = Gamma.from_standard(concentration, rate)
@@ -126,6 +130,9 @@ class GaussianFactorisation(Factorisation):
 
     def _model(self, generator: torch.Generator) -> ConjugateModel:
         return gaussian_model(self._priors, self._start(generator), self.offset_)
+
+    def _fitted_model(self) -> ConjugateModel:
+        return gaussian_model(self._priors, self._state(), self.offset_)
 
     def _fit(self, ratings: Ratings, seed: int) -> None:
         generators = [torch.Generator().manual_seed(seed + run) for run in range(self.n_init)]
@@ -145,7 +152,7 @@ class GaussianFactorisation(Factorisation):
         self._keep_with_users(self._climb(partial(run, g) for g in generators), ratings)
 
     def _users(self, ratings: Ratings) -> MultivariateNormal:
-        return users_of(State(q=self.posterior_), ratings, self.offset_)
+        return users_of(self._state(), ratings, self.offset_)
 
     def _pairs(self, users: Any, items: Tensor) -> PairMoments:
         q: Any = self.posterior_
@@ -174,7 +181,8 @@ class GaussianFactorisation(Factorisation):
 
     def _finish(self) -> None:
         q: Any = self.posterior_
-        self.item_factors_: Array = q["items"].mean_parameters.mean.numpy().copy()
+        self._begin_priors()
+        self.item_factors_ = q["items"].mean_parameters.mean.numpy().copy()
         self.item_bias_: Array = q["item_bias"].mean_parameters.mean.numpy().copy()
         self.relevance_: Array = q["items"].mean_parameters.outer.diagonal(dim1=-2, dim2=-1).mean(0).numpy()
         self.noise_variance_ = 1 / float(q["noise"].mean_parameters.mean)
@@ -186,6 +194,12 @@ class GaussianFactorisation(Factorisation):
         """Mean log predictive density of held-out ratings of known users, nats a rating.
 
         Normal with the posterior mean of the expected rating, and its variance plus 1 / E[noise precision].
+
+        Args:
+            X: ratings as for `fit`, row i those of the same user i; so hold out ratings, and not users.
+
+        Raises:
+            ValueError: a matrix with another number of users than fitted, unknown users or items, no rating.
         """
         ratings = self._held_out(X)
         moments = self._pairs(self._fitted_users()[ratings.users], ratings.items)
@@ -193,7 +207,7 @@ class GaussianFactorisation(Factorisation):
         return float(gaussian_log_density(moments, noise, ratings.values).mean())
 
     def rmse(self, X: Any) -> float:
-        """Root mean squared error of predictions of held-out ratings of known users."""
+        """Root mean squared error of predictions of held-out ratings of known users; X as for `score`."""
         ratings = self._held_out(X)
         error = self._pairs(self._fitted_users()[ratings.users], ratings.items).mean - ratings.values
         return float(error.square().mean().sqrt())
@@ -295,14 +309,15 @@ class PoissonFactorisation(Factorisation):
         result = self._infer(self._model(), ratings, seed=seed)
         self._keep_with_users(result, ratings)
 
-    def _users(self, ratings: Ratings) -> Gamma:
+    def _fitted_model(self) -> ConjugateModel:
         q: Any = self.posterior_
         # the fitted items are all that users see of the others
         means = q["items"].mean_parameters.mean.sum(1)
         start = PoissonStart(self._priors, means * float(self._rates[2]) / means.mean(), self.n_factors)
-        model = poisson_model(self._priors, q["items"], start.users, len(means))
-        state = State(q={name: family for name, family in q.items() if name != "users"})
-        return fold_in(model, state, ratings)
+        return poisson_model(self._priors, q["items"], start.users, len(means))
+
+    def _users(self, ratings: Ratings) -> Gamma:
+        return fold_in(self._fitted_model(), self._state(), ratings)
 
     def _pairs(self, users: Any, items: Tensor) -> PairMoments:
         q: Any = self.posterior_
@@ -328,7 +343,7 @@ class PoissonFactorisation(Factorisation):
     def _finish(self) -> None:
         q: Any = self.posterior_
         self._begin_priors()
-        self.item_factors_: Array = q["items"].mean_parameters.mean.numpy().copy()
+        self.item_factors_ = q["items"].mean_parameters.mean.numpy().copy()
         mass = self.item_factors_.sum(0)
         if "users" in q:
             self.user_factors_: Array = q["users"].mean_parameters.mean.numpy().copy()
@@ -339,12 +354,16 @@ class PoissonFactorisation(Factorisation):
         """Mean log likelihood of counts of known users, all items counted, at the expected rates; nats a user.
 
         Args:
-            X: counts of the users that `fit` knew, in the same order.
+            X: counts of the users that `fit` knew, row i those of user i; so hold out counts, and not users. Of
+                triples, users that have none count with zeros.
             exposure: rates are multiplied by it. Counts split at random (each token held out with probability h) are
                 independent Poisson counts: their exposure is h / (1 - h).
+
+        Raises:
+            ValueError: a matrix with another number of users than fitted, unknown users or items, no counts.
         """
         exposure = positive("exposure", exposure)
-        counts = self._held_out(X)
+        counts = self._held_out(X, empty=True)
         users: Any = self._fitted_users()
         items: Any = self.posterior_["items"]
-        return float(poisson_log_likelihood(users[: len(counts)], items, counts, exposure).mean())
+        return float(poisson_log_likelihood(users, items, counts, exposure).mean())

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from jensen.errors import NonFiniteError
 from jensen.estimators.base import VariationalEstimator
-from jensen.inference import ConjugateModel, Result, Svi
+from jensen.inference import ConjugateModel, Result, State, Svi
 from jensen.inference.models.factorisation_predictive import PairMoments
-from jensen.inference.models.ratings import Ratings, as_ratings
+from jensen.inference.models.ratings import Ratings, as_ratings, is_triples
 
 __all__ = ["Factorisation", "positive"]
 
 Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 _USERS = 4096
 """whose factors are in memory at a time"""
@@ -44,49 +46,80 @@ class Factorisation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Variation
         """Fit to ratings.
 
         Args:
-            X: users by items as a SciPy sparse matrix or an array (see the class for what is observed of it), or three
-                arrays (users, items, values), users and items numbered from 0.
+            X: users by items as a SciPy sparse matrix or an array (see the class for what is observed of it), or a
+                tuple of three arrays (users, items, values), users and items numbered from 0. A list of three rows is
+                three users.
             y: ignored.
 
         Raises:
             ValueError: NaN or infinity in a sparse matrix, numbers that are no counts, pairs twice, nothing observed.
         """
         ratings = self._begin(X)
-        self._stream = None
-        self._fit(ratings, self._seed())
+        self._stream, before = None, getattr(self, "posterior_", None)
+        try:
+            self._fit(ratings, self._seed())
+        except (KeyboardInterrupt, NonFiniteError):  # what was reached is kept, and predictions need the users too
+            posterior = getattr(self, "posterior_", None)
+            if posterior is not None and posterior is not before and "users" not in posterior:
+                self._keep_users(ratings)
+            raise
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Learn from a batch of users: a step of stochastic inference, or of Bayesian updating without `total_size`.
 
         Users are not kept: `transform` and `complete` find the factors of any from their ratings. Every batch needs the
-        same items; the first one sets default priors and the start. `elbo_trace_` gets an estimate a batch.
+        same items; the first one sets default priors and the start, unless `fit` or `load` came before: then learning
+        goes on from that posterior, with the priors and the offset it had, and the users it was fitted to count as
+        seen. (With `total_size` they should be among those it counts.) `elbo_trace_` gets an estimate a batch.
+
+        Raises:
+            ValueError: as `fit`; or other items or another `n_factors` than before.
         """
-        stream = getattr(self, "_stream", None)
-        if stream is None:
+        stream: Svi | None = getattr(self, "_stream", None)
+        before: list[float] = []
+        if stream is None and not hasattr(self, "posterior_"):
             ratings = self._begin(X)
             generator = torch.Generator().manual_seed(self._seed())
-            stream = self._stream = Svi(self._model(generator), self.total_size, generator=generator)
-            self.elbo_trace_ = []
+            stream = Svi(self._model(generator), self.total_size, generator=generator)
         else:
             ratings = self._ratings(X)
+            before = [] if "users" in self.posterior_ else self.elbo_trace_
+            stream = self._resumed(len(ratings)) if stream is None else stream
         elbo = stream.partial_fit(ratings)
-        trace = [*self.elbo_trace_, elbo]
-        self.n_users_ = 0
-        self._keep(Result(stream.posterior, elbo, trace, False, "a stream has no end", stream.steps))
+        self._stream, self.n_users_ = stream, 0
+        self._keep(Result(stream.posterior, elbo, [*before, elbo], False, "a stream has no end", stream.steps))
         return self
+
+    def _resumed(self, rows: int) -> Svi:
+        """A stream that goes on from the posterior: what it has seen counts as batches of so many rows."""
+        self._check_arguments()
+        fitted = self.item_factors_.shape[1]
+        if self.n_factors != fitted:
+            raise ValueError(f"n_factors is {self.n_factors}, but the posterior to go on from has {fitted} factors")
+        stream = Svi(self._fitted_model(), self.total_size, start=self._state())
+        users = self.posterior_.get("users")
+        stream.steps = max(1, self.n_iter_ if users is None else round(users.batch_shape[0] / rows))
+        return stream
+
+    def _state(self) -> State:
+        """q of all that users share."""
+        return State(q={name: q for name, q in self.posterior_.items() if name != "users"})
 
     def _begin(self, X: Any) -> Ratings:
         """Check everything, choose the priors."""
+        self._check_arguments()
+        ratings = self._ratings(X, reset=True)
+        self.n_users_, self.n_features_in_ = ratings.matrix.shape
+        self._choose_priors(ratings)
+        return ratings
+
+    def _check_arguments(self) -> None:
         for name in ("n_factors", "n_init", "max_iter", "batch_size", "total_size", "n_users", "n_items"):
             value = getattr(self, name)
             optional = name not in ("n_factors", "n_init", "max_iter")
             if not (optional and value is None) and not (isinstance(value, Integral) and int(value) >= 1):
                 raise ValueError(f"{name} must be a whole number, at least 1{', or None' * optional}; got {value!r}")
-        ratings = self._ratings(X, reset=True)
-        self.n_users_, self.n_features_in_ = ratings.matrix.shape
-        self._choose_priors(ratings)
-        return ratings
 
     @abstractmethod
     def _choose_priors(self, ratings: Ratings) -> None:
@@ -95,6 +128,12 @@ class Factorisation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Variation
     @abstractmethod
     def _model(self, generator: torch.Generator) -> ConjugateModel:
         """The model with its start."""
+
+    @abstractmethod
+    def _fitted_model(self) -> ConjugateModel:
+        """The model that starts from the posterior."""
+
+    item_factors_: Array
 
     @abstractmethod
     def _fit(self, ratings: Ratings, seed: int) -> None:
@@ -111,12 +150,16 @@ class Factorisation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Variation
     def _keep_with_users(self, result: Result, ratings: Ratings) -> None:
         """Keep a result, and the q of all users with it."""
         self._keep(result)
-        users = result.local.get("users")
+        self._keep_users(ratings, result.local.get("users"))
+
+    def _keep_users(self, ratings: Ratings, users: Any = None) -> None:
+        """Add q of all users to what is kept; None: the one that the items ask for."""
         if users is None:
             parts = [self._users(part) for part in _parts(ratings)]
             fields = zip(*(part.natural_parameters for part in parts), strict=True)
             users = type(parts[0])(type(parts[0]).Natural(*(torch.cat(field) for field in fields)))
-        self._keep(replace(result, posterior={**self.posterior_, "users": users}))
+        fit = self.elbo_, self.elbo_trace_, self.converged_, self.stop_reason_, self.n_iter_
+        self._keep(Result({**self.posterior_, "users": users}, *fit))
 
     # --- what was learned -------------------------------------------------------------------------------------------
 
@@ -141,30 +184,58 @@ class Factorisation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Variation
         """The n items that a user is expected to rate highest, best first, and what is expected of them.
 
         Args:
-            seen: items to leave out: their numbers, or the ratings as given to `fit`, of which the user's are taken.
+            seen: items to leave out: their numbers (a list, an array or a set), a boolean mask of all items, or the
+                ratings as given to `fit`, of which the user's are taken.
+
+        Raises:
+            ValueError: an unknown user, or `seen` is nothing of that or has an unknown item.
         """
+        check_is_fitted(self, "posterior_")
+        if not isinstance(user, Integral):
+            raise ValueError(f"user must be a whole number, got {user!r}")
         if not (isinstance(n, int | np.integer) and n >= 1):
             raise ValueError(f"n must be a whole number, at least 1; got {n!r}")
         expected = self.predict((np.full(int(self.n_features_in_), user), np.arange(int(self.n_features_in_))))
         if seen is not None:
-            alone = np.ndim(seen) == 1 and not isinstance(seen, tuple)
-            known = seen if alone else self._ratings(seen).matrix[user].indices
             expected = expected.copy()
-            expected[np.asarray(known, dtype=np.int64)] = -np.inf
+            expected[self._seen(seen, user)] = -np.inf
         best = np.argsort(-expected, kind="stable")[:n]
         best = best[np.isfinite(expected[best])]
         return best, expected[best]
 
+    def _seen(self, seen: Any, user: int) -> Integers:
+        """The numbers of the items that `seen` names, checked."""
+        if sp.issparse(seen) or is_triples(seen) or np.ndim(seen) == 2:
+            rated: Integers = self._held_out(seen, empty=True).matrix[user].indices
+            return rated
+        limit = int(self.n_features_in_)
+        items = np.asarray(list(seen) if isinstance(seen, set | frozenset) else seen)
+        if items.dtype.kind == "b" and items.shape == (limit,):
+            return np.flatnonzero(items)
+        if items.ndim != 1 or not (items.dtype.kind in "iu" or items.size == 0):
+            raise ValueError(
+                f"seen must be numbers of items, a boolean mask of all {limit} items, or ratings as given to fit; got "
+                f"{items.dtype} of shape {items.shape}"
+            )
+        wrong = (items < 0) | (items >= limit)
+        if wrong.any():
+            raise ValueError(f"unknown item {items[wrong][0]} in seen: fit knew items 0 to {limit - 1}")
+        return items.astype(np.int64)
+
     def transform(self, X: Any) -> Array:
         """Posterior means of the factors of users given their ratings, (users, K); the items stay as fitted."""
         check_is_fitted(self, "posterior_")
-        parts = [self._user_factors(self._users(part)) for part in _parts(self._ratings(X))]
+        parts = [self._user_factors(self._users(part)) for part in _parts(self._ratings(X, empty=True))]
         return np.concatenate(parts)
 
     def complete(self, X: Any) -> Array:
-        """Expected rating (or count) of every item by users, new ones too, given their ratings: (users, items)."""
+        """Expected rating (or count) of every item by users, new ones too, given their ratings: (users, items).
+
+        Users without ratings have the prior's factors: what is expected of them are biases (or popularity).
+        """
         check_is_fitted(self, "posterior_")
-        return np.concatenate([self._expected(self._users(part)).numpy() for part in _parts(self._ratings(X))])
+        parts = _parts(self._ratings(X, empty=True))
+        return np.concatenate([self._expected(self._users(part)).numpy() for part in parts])
 
     @abstractmethod
     def _expected(self, users: Any) -> Tensor:
@@ -203,25 +274,30 @@ class Factorisation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Variation
             checked.append(torch.from_numpy(numbers.astype(np.int64)))
         return checked[0], checked[1]
 
-    def _ratings(self, X: Any, *, reset: bool = False) -> Ratings:
-        if not (isinstance(X, tuple | list) and len(X) == 3 and all(np.ndim(part) == 1 for part in X)):
+    def _ratings(self, X: Any, *, reset: bool = False, empty: bool = False) -> Ratings:
+        if not is_triples(X):
             formats: dict[str, Any] = {"accept_sparse": ("csr", "csc", "coo"), "ensure_all_finite": False}
             X = validate_data(self, X, reset=reset, dtype=np.float64, **formats)
         n_items = self.n_items if reset else int(self.n_features_in_)
         fractional = bool(getattr(self, "fractional", False))
-        return as_ratings(
-            X, counts=self._counts, fractional=fractional, n_users=self.n_users if reset else None, n_items=n_items
-        )
+        options: dict[str, Any] = {"counts": self._counts, "fractional": fractional, "empty": empty}
+        return as_ratings(X, n_users=self.n_users if reset else None, n_items=n_items, **options)
 
-    def _held_out(self, X: Any) -> Ratings:
-        """Ratings of the users that `fit` knew."""
+    def _held_out(self, X: Any, *, empty: bool = False) -> Ratings:
+        """Ratings of the users that `fit` knew, row i those of user i."""
         known = self._fitted_users().batch_shape[0]
-        ratings = self._ratings(X)
-        if len(ratings) > known:
+        ratings = self._ratings(X, empty=empty)
+        if len(ratings) > known or (len(ratings) < known and not is_triples(X)):
             raise ValueError(
-                f"X has {len(ratings)} users, but fit knew {known}: a score is of known users' other ratings"
+                f"X has {len(ratings)} users, but fit knew {known}: row i must hold ratings of the user i that fit "
+                "knew. Hold out ratings and not users (cross_val_score would hold out users), or give a tuple of "
+                "triples (users, items, values); what other users like is what complete says"
             )
-        return ratings
+        if len(ratings) == known:
+            return ratings
+        matrix = ratings.matrix.copy()
+        matrix.resize(known, matrix.shape[1])
+        return Ratings(matrix)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

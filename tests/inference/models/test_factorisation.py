@@ -256,13 +256,13 @@ def test_learned_rates_are_gamma_updates() -> None:
 
 
 def test_poisson_minibatches_come_near() -> None:
-    ratings = some_counts(3, users=120)
+    ratings = some_counts(3, users=60)
     priors = PoissonPriors(0.3, 0.3, 1.0, 0.5)
     start, _ = poisson_start(ratings, priors, 3)
     model = poisson_model(priors, start.items, start.users, ratings.matrix.shape[1])
-    best = infer(model, ratings, tol=1e-8, max_steps=300).elbo
+    best = infer(model, ratings, tol=1e-5, max_steps=60).elbo
     first = infer(model, ratings, tol=0, max_steps=1).elbo
-    found = infer(model, ratings, method="svi", batch_size=30, max_steps=25, tol=0)
+    found = infer(model, ratings, method="svi", batch_size=30, max_steps=8, tol=0)
     assert found.elbo > best - 0.75 * (best - first)
     assert found.elbo_trace[-1] > found.elbo_trace[0]
 

@@ -102,7 +102,7 @@ def test_pairs_given_twice() -> None:
         (np.full((2, 2), np.nan), False, "nothing is observed"),
         (sp.csr_matrix((3, 2)), True, "nothing is observed"),
         (([], [], []), False, "users must be whole numbers"),
-        (np.zeros(3), False, "users by items"),
+        (np.zeros(3), False, r"tuple \(not a list\) of three arrays"),
         (([0.5], [1], [2.0]), False, "users must be whole numbers"),
         (([0], [-1], [2.0]), False, "items must be whole numbers"),
         (([0, 1], [1], [2.0]), False, "equally many: 2, 1, 1"),
@@ -112,6 +112,22 @@ def test_pairs_given_twice() -> None:
 def test_what_is_refused(given: Any, counts: bool, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         as_ratings(given, counts=counts)
+
+
+def test_three_rows_are_triples_as_a_tuple_only() -> None:
+    rows = [[0, 1, 1], [2, 0, 1], [3, 4, 5]]
+    np.testing.assert_array_equal(as_ratings(rows, counts=True).matrix.toarray(), rows)
+    np.testing.assert_array_equal(as_ratings(tuple(rows), counts=True).matrix.toarray(), [[0, 0, 3], [4, 5, 0]])
+
+
+def test_users_without_ratings_on_request() -> None:
+    for nothing in (np.full((2, 3), np.nan), sp.csr_matrix((2, 3))):
+        ratings = as_ratings(nothing, counts=False, empty=True)
+        assert ratings.matrix.shape == (2, 3)
+        assert ratings.matrix.nnz == 0
+        assert bool((row_sums(ratings, torch.ones(3, 2, dtype=torch.float64)) == 0).all())
+    with pytest.raises(ValueError, match="nothing is observed"):
+        as_ratings(sp.csr_matrix((0, 3)), counts=False, empty=True)
 
 
 def test_unknown_items_are_refused() -> None:

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-__all__ = ["Ratings", "as_ratings", "log_sums", "row_sums"]
+__all__ = ["Ratings", "as_ratings", "is_triples", "log_sums", "row_sums"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -118,17 +118,20 @@ def as_ratings(
     fractional: bool = False,
     n_users: int | None = None,
     n_items: int | None = None,
+    empty: bool = False,
 ) -> Ratings:
     """Ratings from what a user may have them in.
 
     Args:
-        X: a SciPy sparse matrix, of which the stored entries are observed; three arrays (users, items, values); or a
-            dense array, in which NaN marks what is not observed (of counts everything is).
+        X: a SciPy sparse matrix, of which the stored entries are observed; a tuple of three arrays (users, items,
+            values); or a dense array, in which NaN marks what is not observed (of counts everything is). A list is a
+            dense array, also one of three rows.
         counts: numbers must not be negative, pairs given twice are added up, and zeros are left out (they cost
             nothing). Otherwise a pair given twice is an error, and a stored zero is a rating.
         fractional: counts may be other than whole numbers.
         n_users: rows; default the matrix's, or the largest user number + 1.
         n_items: the same of columns.
+        empty: accept users of whom nothing is observed.
 
     Raises:
         ValueError: another form or shape, NaN, infinity, negative or fractional counts, a pair twice, nothing observed.
@@ -139,7 +142,7 @@ def as_ratings(
         if entries.shape[axis] > limit:
             raise ValueError(f"{entries.shape[axis]} {what}, but there are {limit}: unknown ones cannot be used")
     rows, columns, values = entries.row.astype(np.int64), entries.col.astype(np.int64), entries.data.astype(np.float64)
-    if len(values) == 0:
+    if len(values) == 0 and not (empty and shape[0]):
         raise ValueError(f"nothing is observed in X of shape {entries.shape}: at least one entry is needed")
     _check_values(rows, columns, values, counts, fractional)
     keys, first = np.unique(rows * shape[1] + columns, return_index=True)
@@ -156,13 +159,18 @@ def as_ratings(
     return Ratings(matrix)
 
 
+def is_triples(X: Any) -> bool:
+    """Whether X is a tuple of three arrays (users, items, values); a list of three rows is three users."""
+    return isinstance(X, tuple) and len(X) == 3 and all(np.ndim(part) == 1 for part in X)
+
+
 def _entries(X: Any, counts: bool) -> sp.coo_matrix:
     """As coordinates, not yet summed."""
     if sp.issparse(X):
         if X.dtype.kind not in "biuf":
             raise ValueError(f"X must hold real numbers, got {X.dtype}")
         return sp.coo_matrix(X)
-    if isinstance(X, tuple | list) and len(X) == 3 and all(np.ndim(part) == 1 for part in X):
+    if is_triples(X):
         users, items, values = (np.asarray(part) for part in X)
         if not len(users) == len(items) == len(values):
             raise ValueError(f"users, items, values must be equally many: {len(users)}, {len(items)}, {len(values)}")
@@ -173,7 +181,10 @@ def _entries(X: Any, counts: bool) -> sp.coo_matrix:
         return sp.coo_matrix((values.astype(np.float64), (users, items)), shape=size)
     array = np.asarray(X, dtype=np.float64)
     if array.ndim != 2:
-        raise ValueError(f"X must be users by items, or three arrays (users, items, values); got shape {array.shape}")
+        raise ValueError(
+            "X must be users by items, or a tuple (not a list) of three arrays (users, items, values); got shape "
+            f"{array.shape}"
+        )
     rows, columns = np.nonzero(array if counts else ~np.isnan(array))
     return sp.coo_matrix((array[rows, columns], (rows, columns)), shape=array.shape)
 
