@@ -191,7 +191,7 @@ class Factorisation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Variation
             ValueError: an unknown user, or `seen` is nothing of that or has an unknown item.
         """
         check_is_fitted(self, "posterior_")
-        if not isinstance(user, Integral):
+        if not isinstance(user, int | np.integer):
             raise ValueError(f"user must be a whole number, got {user!r}")
         if not (isinstance(n, int | np.integer) and n >= 1):
             raise ValueError(f"n must be a whole number, at least 1; got {n!r}")
