@@ -1,0 +1,101 @@
+"""k-hat in words: whether q may be believed, and what to do where not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jensen.inference.psis import effective_size, khat_threshold, pareto_smooth
+
+__all__ = ["ParetoK", "pareto_k"]
+
+_GOOD = 0.5  # below it the ratios have a variance, and plain averages behave
+_HOPELESS = 0.7  # above it no number of draws that can be afforded helps
+_RICHER = (
+    'try family="full_rank" or a flow, another parametrisation (non-centred), or take the result as a rough guide only'
+)
+
+
+@dataclass(frozen=True)
+class ParetoK:
+    """How far q is from the posterior, seen from draws of q.
+
+    It is a local check: a mode that q has no draws in leaves no trace in it.
+
+    Attributes:
+        value: k-hat, the shape of the tail of p / q. -inf where all ratios are equal: q is exact.
+        threshold: up to here averages reweighted by these draws are usable, min(1 - 1 / log10 S, 0.7).
+        draws: S.
+        effective_draws: of the smoothed weights.
+        invalid: draws at which the log joint was NaN or +inf; with any of them value is inf.
+        impossible: draws at which the log joint was -inf: their weight is zero.
+        log_weights: (S,), smoothed, the exponentials sum to one; empty with invalid or only impossible draws.
+    """
+
+    value: float
+    threshold: float
+    draws: int
+    effective_draws: float
+    invalid: int
+    impossible: int
+    log_weights: Tensor
+
+    @property
+    def usable(self) -> bool:
+        """Whether importance-reweighted expectations are."""
+        return self.value <= self.threshold
+
+    @property
+    def verdict(self) -> str:
+        """What to think of q, and what to do."""
+        if self.invalid:
+            return (
+                f"unusable: the log joint is NaN or infinite at {self.invalid:,} of {self.draws:,} draws of q; look "
+                "for overflow or values outside of a distribution's support in the log joint"
+            )
+        rest = f" (the log joint is -inf at {self.impossible:,} of {self.draws:,} draws)" if self.impossible else ""
+        return self._words() + rest
+
+    def _words(self) -> str:
+        if self.value == -math.inf:
+            return "exact: q is the posterior up to rounding"
+        if self.usable and self.value < _GOOD:
+            return "good: q is close to the posterior, and reweighted expectations are reliable"
+        if self.usable:
+            return "usable: q is off in its tails, and reweighted expectations correct that; prefer them to q's own"
+        if self.value <= _HOPELESS:
+            needed = 10 ** (1 / (1 - self.value))
+            return (
+                f"unusable with {self.draws:,} draws: reweighting needs about {needed:,.0f}; draw more, or make q "
+                f"better: {_RICHER}"
+            )
+        if not self.value < 1:
+            return (
+                "unusable: q misses where much of the posterior is, its standard deviations and intervals are not to "
+                f"be believed and its means may be off; {_RICHER}"
+            )
+        return (
+            "unusable: q is too far from the posterior for reweighting to repair; means may be fair, standard "
+            f"deviations and intervals are probably too narrow; {_RICHER}"
+        )
+
+    def __str__(self) -> str:
+        value = f"{self.value:.2f}" if math.isfinite(self.value) else str(self.value)
+        return f"Pareto k-hat {value} (usable up to {self.threshold:.2f}): {self.verdict}"
+
+
+def pareto_k(log_ratios: Tensor) -> ParetoK:
+    """The diagnosis of draws of q with log p(x, z_s) - log q(z_s) (S,), nats, whatever is in them."""
+    draws = len(log_ratios)
+    ratios = log_ratios.detach()
+    invalid = int((ratios.isnan() | (ratios == math.inf)).sum())
+    impossible = int((ratios == -math.inf).sum())
+    threshold = khat_threshold(draws)
+    if invalid or impossible == draws:
+        empty = torch.zeros(0, dtype=torch.float64)
+        return ParetoK(math.inf, threshold, draws, 0.0, invalid, impossible, empty)
+    log_weights, value = pareto_smooth(ratios)
+    return ParetoK(value, threshold, draws, effective_size(log_weights), 0, impossible, log_weights)
