@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "JensenError", "NonFiniteError", "NotConjugateError"]
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "JensenError",
+    "NonFiniteError",
+    "NotConjugateError",
+    "NotConvergedWarning",
+]
 
 
 class JensenError(Exception):
@@ -27,3 +35,7 @@ class NonFiniteError(JensenError, ArithmeticError):
 
 class NotConjugateError(JensenError, ValueError):
     """A term of a conjugate model is not linear in some latent's mean parameters, so that its update would be wrong."""
+
+
+class NotConvergedWarning(UserWarning):
+    """An inference ended before its criterion was met; the message says why and what to try."""

@@ -1,0 +1,226 @@
+"""A model with its data: the log joint of many draws, checked, and what it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jensen.errors import DataError, NonFiniteError
+from jensen.gradients.dependence import Dependence, trace
+from jensen.inference.coordinates import Coordinates
+from jensen.inference.model import Batch, Model, Values, as_data
+
+__all__ = ["Target"]
+
+
+class Target(nn.Module):
+    """The log joint of a model at its data, as a function of draws. Its parameters are the model's (theta).
+
+    Args:
+        model: a black-box model.
+        data: a tensor, a mapping or `Columns`; None for a model without data.
+
+    Raises:
+        DataError: the data have another number of rows than the model's first plate says.
+    """
+
+    def __init__(self, model: Model, data: Any = None) -> None:
+        super().__init__()
+        self.model = model
+        self.data = as_data(data)
+        self.device = _device(self.data)
+        self.rows = None if model.rows is None else model.plates[model.rows]
+        self.theta: nn.Module | None = _module(model.parameters)
+        self._named = isinstance(model.parameters, Mapping)
+        self._sliced = self._row_entries()
+        self._whole = self.batch()
+        self._vectorised = True
+        self._dependence: Dependence | None = None
+        self.continuous = not any(v.discrete for v in model.latents.values())
+        self.coordinates = Coordinates(model)
+
+    # --- data -------------------------------------------------------------------------------------------------------
+
+    def _row_entries(self) -> list[str]:
+        if self.rows is None:
+            return []
+        if isinstance(self.data, Tensor):
+            if len(self.data) != self.rows:
+                raise DataError(f"plate {self.model.rows!r} has {self.rows} rows, but the data have {len(self.data)}")
+            return []
+        return [n for n, v in self.data.items() if isinstance(v, Tensor) and v.dim() and len(v) == self.rows]
+
+    def batch(self, index: Tensor | None = None) -> Any:
+        """The data, or some of their rows: entries as long as the first plate are cut, others stay whole."""
+        if index is None:
+            if isinstance(self.data, Tensor):
+                return self.data
+            every = None if self.rows is None else torch.arange(self.rows, device=self.device)
+            return Batch(self.data, every)
+        if self.rows is None:
+            raise ValueError("minibatches need a plate: Model(..., plates={'rows': N})")
+        if isinstance(self.data, Tensor):
+            return self.data[index]
+        return Batch({n: v[index] if n in self._sliced else v for n, v in self.data.items()}, index)
+
+    @property
+    def whole(self) -> Any:
+        """All the data."""
+        return self._whole
+
+    def size_of(self, batch: Any) -> int | None:
+        """Rows of a batch; None for a model without plates."""
+        if self.rows is None:
+            return None
+        return len(batch) if isinstance(batch, Tensor) else len(batch.index)
+
+    # --- the log joint ----------------------------------------------------------------------------------------------
+
+    def terms(self, values: Mapping[str, Tensor], batch: Any = None) -> dict[str, Tensor]:
+        """Terms of the log joint in nats, (samples, *plates) each, those along the rows times N / B.
+
+        Args:
+            values: latents on their supports, (samples, *shape).
+            batch: of `batch()`; all the data if None.
+
+        Raises:
+            ValueError: a term's dimensions are not those of plates.
+        """
+        batch = self.whole if batch is None else batch
+        found = self._many(dict(values), batch)
+        if self.rows is None:
+            return found
+        size = self.size_of(batch)
+        if size == self.rows:
+            return found
+        assert size is not None
+        scale = self.rows / size
+        return {n: t * scale if self._plates_of(n, t.shape[1:], size)[:1] == (self.model.rows,) else t for n, t in found.items()}
+
+    def log_prob(self, values: Mapping[str, Tensor], batch: Any = None) -> Tensor:
+        """log p(x, z) in nats, (samples,)."""
+        return sum_terms(self.terms(values, batch))
+
+    def log_density(self, vector: Tensor, batch: Any = None) -> Tensor:
+        """log p(x, z(u)) + log |dz / du| in nats, (samples,), at real coordinates u, (samples, D)."""
+        values, log_jacobian = self.coordinates.constrain(vector)
+        return self.log_prob(values, batch) + log_jacobian
+
+    def one(self, values: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
+        """Unscaled terms of one draw."""
+        named = dict(self.theta.named_parameters()) if self._named and self.theta is not None else {}
+        terms = self.model.log_joint(Values({**values, **named}), batch)
+        terms = terms if isinstance(terms, Mapping) else {"log_joint": terms}
+        if not terms:
+            raise ValueError("the log joint returned no terms")
+        return {name: torch.as_tensor(t, dtype=torch.float64) if not isinstance(t, Tensor) else t for name, t in terms.items()}
+
+    def _many(self, values: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
+        if self._vectorised:
+            found: dict[str, Tensor] = torch.func.vmap(lambda v: self.one(v, batch))(values)
+            return found
+        count = len(next(iter(values.values())))
+        each = [self.one({n: v[s] for n, v in values.items()}, batch) for s in range(count)]
+        return {name: torch.stack([terms[name] for terms in each]) for name in each[0]}
+
+    def _sizes(self, size: int | None) -> dict[str, int]:
+        return {p: size if p == self.model.rows and size is not None else n for p, n in self.model.plates.items()}
+
+    def _plates_of(self, name: str, shape: torch.Size, size: int | None) -> tuple[str, ...]:
+        """The plates that a term's dimensions run over, in their declared order."""
+        sizes, rest = self._sizes(size), list(shape)
+        found: list[str] = []
+        for plate, n in sizes.items():
+            if rest and rest[0] == n:
+                found.append(plate)
+                rest.pop(0)
+        if rest:
+            raise ValueError(
+                f"term {name!r} has shape {tuple(shape)}, which is not that of plates {sizes} in this order: sum it "
+                "over what is no plate, or declare the plate"
+            )
+        return tuple(found)
+
+    # --- checks -----------------------------------------------------------------------------------------------------
+
+    def check(self, values: Mapping[str, Tensor], batch: Any = None) -> None:
+        """Run the log joint at draws: shapes, plates, whether it can be vectorised, whether it is finite anywhere.
+
+        Raises:
+            ValueError, TypeError: shapes, or what the log joint returns.
+            NonFiniteError: a term is NaN or infinite at every draw; names the term and data that hold NaN.
+            Exception: of the user's own function, with the latents' shapes in a note.
+        """
+        batch = self.whole if batch is None else batch
+        first = {n: v[0] for n, v in values.items()}
+        try:
+            alone = self.one(first, batch)
+        except Exception as error:
+            error.add_note("while the log joint was run on latents " + self._shapes(first))
+            raise
+        for name, term in alone.items():
+            self._plates_of(name, term.shape, self.size_of(batch))
+            if not term.is_floating_point():
+                raise TypeError(f"term {name!r} of the log joint is {term.dtype}: log densities are floating")
+        self._vectorised = True
+        try:
+            found = self._many(dict(values), batch)
+        except RuntimeError:  # control flow that depends on a draw, or an operation without a batching rule
+            self._vectorised = False
+            found = self._many(dict(values), batch)
+        bad = [n for n, t in found.items() if not bool(t.reshape(len(t), -1).isfinite().all(1).any())]
+        if bad:
+            raise NonFiniteError(self._blame(bad, found))
+
+    @property
+    def vectorised(self) -> bool:
+        """Whether many draws are run at once; the log joint is run draw by draw if not."""
+        return self._vectorised
+
+    def _blame(self, bad: list[str], found: Mapping[str, Tensor]) -> str:
+        kinds = {n: "NaN" if bool(found[n].isnan().any()) else "infinite" for n in bad}
+        text = "the log joint is not finite at the start: " + ", ".join(f"term {n!r} is {k}" for n, k in kinds.items())
+        entries = {"data": self.data} if isinstance(self.data, Tensor) else dict(self.data)
+        for name, entry in entries.items():
+            if isinstance(entry, Tensor) and entry.is_floating_point() and not bool(entry.isfinite().all()):
+                place = tuple((~entry.isfinite()).nonzero()[0].tolist())
+                text += f"; data {name!r} has {float(entry[place])} at {place}: leave such rows out or model them"
+        return text
+
+    def _shapes(self, values: Mapping[str, Tensor]) -> str:
+        return ", ".join(f"{n} {tuple(v.shape)}" for n, v in values.items())
+
+    def dependence(self, values: Mapping[str, Tensor]) -> Dependence:
+        """Which term depends on which latent, found by following one draw, (1, *shape) each; found once."""
+        if self._dependence is None:
+            first = {n: v[0] for n, v in values.items()}
+            plates = {n: v.plate for n, v in self.model.latents.items()}
+            self._dependence = trace(self.one, first, self.whole, dict(self.model.plates), plates)
+        return self._dependence
+
+
+def sum_terms(terms: Mapping[str, Tensor]) -> Tensor:
+    """Sum over terms and plates, (samples,)."""
+    total: Tensor | None = None
+    for term in terms.values():
+        each = term.reshape(len(term), -1).sum(1) if term.dim() > 1 else term
+        total = each if total is None else total + each
+    assert total is not None
+    return total
+
+
+def _module(parameters: nn.Module | Mapping[str, Tensor] | None) -> nn.Module | None:
+    if parameters is None or isinstance(parameters, nn.Module):
+        return parameters
+    module = nn.Module()
+    for name, value in parameters.items():
+        module.register_parameter(name, nn.Parameter(value.detach().clone()))
+    return module
+
+
+def _device(data: Any) -> torch.device:
+    tensors = [data] if isinstance(data, Tensor) else [v for v in data.values() if isinstance(v, Tensor)]
+    return tensors[0].device if tensors else torch.device("cpu")

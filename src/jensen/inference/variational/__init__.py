@@ -1,0 +1,1 @@
+"""Families of black-box inference: q as a product of factors."""

@@ -1,0 +1,112 @@
+"""Families q(z) of black-box models: products of factors, modules whose forward returns the posterior."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from jensen.gradients.posterior import FactorPosterior, Posterior
+from jensen.inference.model import Batch, Model
+from jensen.inference.supports import Variable
+
+__all__ = ["Factor", "Family", "FamilyMaker", "Transformed", "rows_of"]
+
+
+class Factor(nn.Module, ABC):
+    """q of some latents, with its parameters.
+
+    Attributes:
+        names: the latents.
+        plate: the plate along which each row has parameters of its own; None for global latents.
+        amortised: whether a network makes the rows' parameters from the data, so that there are none for each row.
+    """
+
+    names: tuple[str, ...]
+    plate: str | None = None
+    amortised: bool = False
+
+    @abstractmethod
+    def forward(self, batch: Any = None) -> FactorPosterior:
+        """q at the present parameters, for the rows of a batch where the latents are on the plate of the rows."""
+
+    @abstractmethod
+    def place(self, centre: Mapping[str, Tensor], scale: float | Mapping[str, Tensor]) -> None:
+        """Set the parameters: q centred at real coordinates `centre`, by latent, with standard deviation `scale`.
+
+        Latents that are missing from `centre`, and discrete ones, stay where they are.
+        """
+
+    def mean(self) -> Tensor:
+        """E_q of the real coordinates of all latents of the factor, flat, (D,); empty for discrete latents."""
+        raise TypeError(f"{type(self).__name__} does not know the mean of its coordinates")
+
+
+class Family(nn.Module):
+    """q(z): one factor or several, independent of each other.
+
+    Args:
+        factors: each latent in exactly one.
+
+    Raises:
+        ValueError: a latent in two factors.
+    """
+
+    def __init__(self, factors: Sequence[Factor]) -> None:
+        super().__init__()
+        names = [name for factor in factors for name in factor.names]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"latents {twice} are in more than one factor of q")
+        self.factors = nn.ModuleList(factors)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all latents."""
+        return tuple(name for factor in self.factors for name in factor.names)
+
+    def forward(self, batch: Any = None) -> Posterior:
+        return Posterior([factor(batch) for factor in self.factors])
+
+    def place(self, centre: Mapping[str, Tensor], scale: float | Mapping[str, Tensor]) -> None:
+        """Set all factors' parameters; see `Factor.place`."""
+        for factor in self.factors:
+            factor.place(centre, scale)
+
+    def mean(self) -> Tensor:
+        """E_q of the real coordinates, (D,), in the order of the factors."""
+        return torch.cat([factor.mean().reshape(-1) for factor in self.factors])
+
+
+FamilyMaker: TypeAlias = Callable[[Model], Family]
+
+
+class Transformed:
+    """From a flat vector of real coordinates to some latents' values, and back."""
+
+    def __init__(self, variables: Mapping[str, Variable], shapes: Mapping[str, torch.Size]) -> None:
+        self.variables = dict(variables)
+        self.shapes = dict(shapes)
+        self.sizes = [shape.numel() for shape in self.shapes.values()]
+
+    def values(self, point: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Values by name and log |dz / du| summed to (samples,), for u of (samples, D)."""
+        values: dict[str, Tensor] = {}
+        log_jacobian = point.new_zeros(point.shape[:1])
+        parts = point.split(self.sizes, dim=1)
+        for (name, variable), part in zip(self.variables.items(), parts, strict=True):
+            u = part.reshape(len(part), *self.shapes[name])
+            transform = variable.transform
+            values[name] = transform(u)
+            log_jacobian = log_jacobian + transform.log_abs_det_jacobian(u, values[name]).reshape(len(u), -1).sum(1)
+        return values, log_jacobian
+
+
+def rows_of(parameter: Tensor, plate: str | None, batch: Any) -> Tensor:
+    """The rows' part of a parameter whose first dimension runs over `plate`: those of the batch's index."""
+    if plate is None or not isinstance(batch, Batch) or batch.index is None or len(batch.index) == len(parameter):
+        return parameter
+    return parameter[batch.index]

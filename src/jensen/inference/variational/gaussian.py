@@ -1,0 +1,85 @@
+"""Gaussian mean field: independent normal distributions of a latent's real coordinates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Generator, Tensor, nn
+
+from jensen.gradients.posterior import Draw, FactorPosterior
+from jensen.inference.supports import Variable
+from jensen.inference.variational.base import Factor, rows_of
+
+__all__ = ["DiagonalNormal", "DiagonalNormalPosterior"]
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class DiagonalNormalPosterior(FactorPosterior):
+    """A latent's real coordinates are independent N(loc, exp(log_scale)^2); its values their transform."""
+
+    def __init__(self, name: str, variable: Variable, loc: Tensor, log_scale: Tensor) -> None:
+        self.names = (name,)
+        self.variable, self.loc, self.log_scale = variable, loc, log_scale
+        self.plate = variable.plate
+        # A Cholesky factor's real coordinates are a vector: fewer dimensions than the value has.
+        coordinates = len(variable.transform.inverse_shape(torch.Size(variable.shape)))
+        joint = variable.event_dim - (len(variable.shape) - coordinates)
+        self.elements = loc.shape[: loc.dim() - joint]
+        self.noise_shape = tuple(loc.shape)
+
+    def rsample(self, samples: int, generator: Generator | None = None) -> Draw:
+        noise = torch.randn(samples, *self.loc.shape, dtype=self.loc.dtype, generator=generator)
+        return self.from_noise(noise.to(self.loc.device))
+
+    def from_noise(self, noise: Tensor) -> Draw:
+        u = self.loc + self.log_scale.exp() * noise
+        transform = self.variable.transform
+        value = transform(u)
+        return Draw({self.names[0]: value}, u, transform.log_abs_det_jacobian(u, value))
+
+    def log_prob(self, draw: Draw) -> Tensor:
+        noise = (draw.point - self.loc) * (-self.log_scale).exp()
+        return self._by_element(-0.5 * noise.square() - self.log_scale - 0.5 * LOG_2PI) - draw.log_jacobian
+
+    def entropy(self) -> Tensor:
+        return self._by_element(self.log_scale + 0.5 * (1 + LOG_2PI))
+
+    def detach(self) -> Self:
+        return type(self)(self.names[0], self.variable, self.loc.detach(), self.log_scale.detach())
+
+    def _by_element(self, each: Tensor) -> Tensor:
+        """Sums over the coordinates of each element."""
+        extra = self.loc.dim() - len(self.elements)
+        return each.sum(tuple(range(-extra, 0))) if extra else each
+
+
+class DiagonalNormal(Factor):
+    """Normal distributions of a latent's real coordinates, independent of each other.
+
+    Parameters `loc` and `log_scale` have the coordinates' shape; at the start N(0, 1).
+    """
+
+    def __init__(self, name: str, variable: Variable, sizes: Mapping[str, int]) -> None:
+        super().__init__()
+        self.names, self.variable, self.plate = (name,), variable, variable.plate
+        shape = variable.unconstrained_shape(sizes)
+        self.loc = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+        self.log_scale = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+
+    def forward(self, batch: Any = None) -> DiagonalNormalPosterior:
+        loc, log_scale = (rows_of(p, self.plate, batch) for p in (self.loc, self.log_scale))
+        return DiagonalNormalPosterior(self.names[0], self.variable, loc, log_scale)
+
+    @torch.no_grad()
+    def place(self, centre: Mapping[str, Tensor], scale: float | Mapping[str, Tensor]) -> None:
+        name = self.names[0]
+        if name in centre:
+            self.loc.copy_(centre[name])
+            self.log_scale.copy_(torch.as_tensor(scale[name] if isinstance(scale, Mapping) else scale).log())
+
+    def mean(self) -> Tensor:
+        return self.loc.reshape(-1)
