@@ -22,12 +22,13 @@ class Factor(nn.Module, ABC):
     Attributes:
         names: the latents.
         plate: the plate along which each row has parameters of its own; None for global latents.
-        amortised: whether a network makes the rows' parameters from the data, so that there are none for each row.
+        fixed_draws: whether a climb on fixed draws is sound; not where parameters are so many (a network's) that they
+            would fit the draws.
     """
 
     names: tuple[str, ...]
     plate: str | None = None
-    amortised: bool = False
+    fixed_draws: bool = True
 
     @abstractmethod
     def forward(self, batch: Any = None) -> FactorPosterior:
@@ -67,6 +68,11 @@ class Family(nn.Module):
     def names(self) -> tuple[str, ...]:
         """Of all latents."""
         return tuple(name for factor in self.factors for name in factor.names)
+
+    @property
+    def fixed_draws(self) -> bool:
+        """Whether a climb on fixed draws is sound for all factors."""
+        return all(factor.fixed_draws for factor in self.factors)
 
     def forward(self, batch: Any = None) -> Posterior:
         return Posterior([factor(batch) for factor in self.factors])
