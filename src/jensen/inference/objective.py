@@ -56,6 +56,7 @@ class Bound(nn.Module):
             generator=generator,
             noise=noise,
             dependence=self._dependence(q),
+            scales=self.target.scales(batch),
         )
 
     def _dependence(self, q: Any) -> Any:

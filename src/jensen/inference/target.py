@@ -91,14 +91,21 @@ class Target(nn.Module):
         """
         batch = self.whole if batch is None else batch
         found = self._many(dict(values), batch)
-        if self.rows is None:
-            return found
         size = self.size_of(batch)
-        if size == self.rows:
+        scales = self.scales(batch)
+        if not scales:
             return found
-        assert size is not None
-        scale = self.rows / size
-        return {n: t * scale if self._plates_of(n, t.shape[1:], size)[:1] == (self.model.rows,) else t for n, t in found.items()}
+        return {
+            name: term * scales.get(next(iter(self._plates_of(name, term.shape[1:], size)), ""), 1.0)
+            for name, term in found.items()
+        }
+
+    def scales(self, batch: Any) -> dict[str, float]:
+        """N / B for the plate of the rows, if the batch is not all of them."""
+        size = self.size_of(batch)
+        if self.rows is None or size is None or size == self.rows:
+            return {}
+        return {str(self.model.rows): self.rows / size}
 
     def log_prob(self, values: Mapping[str, Tensor], batch: Any = None) -> Tensor:
         """log p(x, z) in nats, (samples,)."""
@@ -116,7 +123,7 @@ class Target(nn.Module):
         terms = terms if isinstance(terms, Mapping) else {"log_joint": terms}
         if not terms:
             raise ValueError("the log joint returned no terms")
-        return {name: torch.as_tensor(t, dtype=torch.float64) if not isinstance(t, Tensor) else t for name, t in terms.items()}
+        return {n: t if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64) for n, t in terms.items()}
 
     def _many(self, values: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
         if self._vectorised:
