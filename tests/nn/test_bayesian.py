@@ -75,6 +75,18 @@ def test_moments_of_a_linear_layer(estimator: Estimator, bias: bool) -> None:
     check_covariance(draws, mean.flatten(), blocks(covariance, 3, between=estimator == "shared"))
 
 
+def test_flipout_turns_the_signs_of_inputs_too() -> None:
+    """Two equal data: noises d, e are uncorrelated, and E[d^2 e^2] = (sum_k v_k)^2 + 2 sum_k v_k^2, v_k = x_k^2 s_k^2.
+
+    With the outputs' signs alone they would differ by a sign only: 3 (sum_k v_k)^2.
+    """
+    layer = spread(BayesianLinear(3, 1, bias=False, estimator="flipout"))
+    x = torch.tensor([0.5, -1.0, 1.5], dtype=torch.float64)
+    v = (x**2 * layer.weight_log_scale.detach().exp() ** 2)[0]
+    squares = (calls(layer, x.expand(2, 3), 100_000).squeeze(-1) - x @ layer.weight_loc.detach()[0]).square()
+    check_mean(squares.prod(1), v.sum() ** 2 + 2 * (v**2).sum())
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("alpha_per", ["layer", "unit", "weight"])
 def test_moments_of_variational_dropout_a(estimator: Estimator, alpha_per: Any) -> None:
