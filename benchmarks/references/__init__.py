@@ -1,0 +1,1 @@
+"""Reference draws made once, in summary, and the scripts that made them."""
