@@ -12,7 +12,7 @@ from cyclopts import App, Group, Parameter
 from jensen.cli.climb import climb
 from jensen.cli.flags import config_keys, section_parameters
 from jensen.cli.infer_models import MODELS, Model, Restarts, Steps, bound_name
-from jensen.cli.options import Force, whole
+from jensen.cli.options import Force, Seed, whole
 from jensen.cli.outputs import claim, writable, write_columns
 from jensen.cli.screen import say, table
 from jensen.errors import ConfigError, JensenError
@@ -28,12 +28,16 @@ config.yaml), a table of means and intervals (posterior.csv) and report.html.
   jensen infer regression --data measurements.csv --target yield
   jensen infer predict runs/iris-mixture --data new.csv
 
+A model of your own is a Python file that defines `model`, a log joint:
+
+  jensen infer eight_schools.py --data schools.json
+
 `jensen infer MODEL --help` shows a model's settings."""
 
 app = App(
     name="infer",
     help=ABOUT,
-    usage="Usage: jensen infer MODEL ...",
+    usage="Usage: jensen infer MODEL ... | jensen infer FILE.py ...",
     group_commands=Group("Models", sort_key=1),
     group_parameters=Group("Options", sort_key=50),
 )
@@ -219,6 +223,36 @@ def predict(
     for note in loaded.notes:
         say(note)
     table([("predictions", str(path)), ("rows", f"{rows:,}"), ("columns", ", ".join(columns))])
+
+
+@app.default
+def file(
+    model: Annotated[Path, Parameter(name="FILE.py", help="defines `model`: a Model, or a function of the data")],
+    /,
+    *,
+    data: Annotated[Path | None, Parameter(metavar="FILE", help=".json, .zip of one, or .npz: values by name")] = None,
+    family: Annotated[
+        Literal["mean_field", "full_rank", "low_rank", "flow"], Parameter(help="what q may be", show_choices=True)
+    ] = "mean_field",
+    method: Annotated[
+        Literal["auto", "deterministic", "stochastic", "pathfinder"], Parameter(help="the way up", show_choices=True)
+    ] = "auto",
+    batch_size: Annotated[
+        int | None, Parameter(converter=whole(1), metavar="INT", help="rows of a minibatch, if not all the data")
+    ] = None,
+    seed: Seed = 0,
+    run: Annotated[Path | None, Parameter(metavar="PATH", help="directory to write, if not runs/FILE")] = None,
+    force: Force = False,
+    level: Annotated[float, Parameter(metavar="SHARE", help="probability of the intervals")] = 0.95,
+) -> None:
+    """Fit the model of a Python file."""
+    from jensen.cli.infer_file import FileRequest, fit_file
+
+    if model.suffix != ".py":
+        known = ", ".join(MODELS)
+        raise ConfigError(f"{str(model)!r} is neither a model file (.py) nor one of {known}")
+    options = {} if batch_size is None else {"batch_size": batch_size}
+    fit_file(FileRequest(model, data, family, method, seed, run, force, level, options))
 
 
 for _place, _model in enumerate(MODELS.values()):

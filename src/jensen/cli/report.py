@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from jensen.cli.infer_file import FILE_FACTS, FileFacts
 from jensen.cli.infer_run import InferenceRun, is_interrupted
 from jensen.cli.options import POSTERIOR_FILE, AnyRunPath
 from jensen.cli.screen import say
+from jensen.errors import JensenError
 
 __all__ = ["report"]
 
@@ -19,6 +21,12 @@ def report(run: AnyRunPath, /) -> None:
     jensen report runs/digits-vae
     jensen report runs/iris-mixture
     """
+    if (run / FILE_FACTS).is_file():
+        # Pictures need the model, and so its code, which reading a run never runs.
+        if not (run / "report.html").is_file():
+            raise JensenError(f"{run} has lost its report: `jensen infer {FileFacts.read(run).file}` writes it anew")
+        say(str(run / "report.html"))
+        return
     if (run / POSTERIOR_FILE).is_file() or is_interrupted(run):
         say(str(InferenceRun.open(run).write_page()))
         return

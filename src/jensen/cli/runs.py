@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from jensen.cli.history import best
 from jensen.cli.infer_facts import FACTS_FILE, Facts
+from jensen.cli.infer_file import FILE_FACTS, FileFacts
 from jensen.cli.infer_models import bound_name
 from jensen.cli.infer_run import InferenceRun, is_interrupted
 from jensen.cli.options import POSTERIOR_FILE
@@ -33,9 +34,12 @@ def runs(root: Annotated[Path, Parameter(name="ROOT", help="folder of runs")] = 
         raise DataError(f"{root} is no folder")
     found = list_runs(root)
     rows = [_row(run) for run in found]
-    there = {file.parent for name in ("config.yaml", FACTS_FILE) for file in root.glob(f"*/{name}")}
+    there = {file.parent for name in ("config.yaml", FACTS_FILE, FILE_FACTS) for file in root.glob(f"*/{name}")}
     for path in sorted(there - {run.path for run in found}):
         try:
+            if (path / FILE_FACTS).is_file():
+                rows.append(_from_file(path))
+                continue
             if is_interrupted(path):
                 InferenceRun.open(path)  # says what happened, and how to repair it
             rows.append(_inferred(path) if (path / POSTERIOR_FILE).is_file() else _row(Run.open(path)))
@@ -61,6 +65,15 @@ def _inferred(path: Path) -> tuple[str, ...]:
     data, model = ("-", "saved from Python") if facts is None else (Path(facts.source).stem, facts.model)
     bound = bound_name(arguments.get("bound") if isinstance(arguments, dict) else None)
     return str(path), data, model, steps, f"{bound.replace('ELBO', 'elbo')} {fit['elbo']:,.2f}", state
+
+
+def _from_file(path: Path) -> tuple[str, ...]:
+    """A run of `jensen infer FILE.py`."""
+    facts = FileFacts.read(path)
+    data = "-" if facts.data is None else Path(facts.data).stem
+    state = "finished" if facts.converged else f"not converged: {facts.reason}"
+    model, steps = Path(facts.file).name, f"{facts.evaluations:,} gradients"
+    return str(path), data, model, steps, f"elbo {facts.elbo:,.2f}", state
 
 
 def _row(run: Run) -> tuple[str, ...]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from jensen.gradients.dependence import Dependence, trace
 from jensen.gradients.enumeration import Enumeration
 from jensen.gradients.estimator import Estimate, Estimator
 from jensen.gradients.mixed import Mixed, automatic
 from jensen.gradients.pathwise import Pathwise
 from jensen.gradients.posterior import Draw, FactorPosterior, Posterior
 from jensen.gradients.score_function import ScoreFunction
+from jensen.gradients.variance import VarianceReport, variance_report
 
 __all__ = [
+    "Dependence",
     "Draw",
     "Enumeration",
     "Estimate",
@@ -19,5 +22,8 @@ __all__ = [
     "Pathwise",
     "Posterior",
     "ScoreFunction",
+    "VarianceReport",
     "automatic",
+    "trace",
+    "variance_report",
 ]
