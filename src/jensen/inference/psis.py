@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Smoothed", "effective_size", "fit_pareto", "khat_threshold", "pareto_smooth", "tail_length"]
+__all__ = ["Smoothed", "effective_size", "fit_pareto", "khat_threshold", "pareto_smooth", "resample", "tail_length"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -135,3 +135,16 @@ def _quantiles(levels: Floats, k: float, sigma: float) -> Floats:
     """Of the generalised Pareto distribution; k = 0 is the exponential distribution."""
     depth = -np.log1p(-levels)
     return np.asarray(sigma * (depth if abs(k) < 1e-15 else np.expm1(k * depth) / k), np.float64)
+
+
+def resample(log_weights: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+    """Places (draws,) among those weighted, with replacement and in random order, each as often as its weight says.
+
+    Systematic: a place of weight w comes floor(n w) or ceil(n w) times, which adds less noise than independent choices.
+    """
+    weights = torch.softmax(log_weights.double().cpu(), 0)
+    levels = (
+        torch.arange(draws, dtype=torch.float64) + torch.rand((), dtype=torch.float64, generator=generator)
+    ) / draws
+    places = torch.searchsorted(weights.cumsum(0), levels).clamp(max=len(weights) - 1)
+    return places[torch.randperm(draws, generator=generator)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from jensen.inference.psis import effective_size, khat_threshold, pareto_smooth
 
-__all__ = ["ParetoK", "pareto_k"]
+__all__ = ["ParetoK", "disagreement", "pareto_k"]
 
 _GOOD = 0.5  # below it the ratios have a variance, and plain averages behave
 _HOPELESS = 0.7  # above it no number of draws that can be afforded helps
@@ -99,3 +100,31 @@ def pareto_k(log_ratios: Tensor) -> ParetoK:
         return ParetoK(math.inf, threshold, draws, 0.0, invalid, impossible, empty)
     log_weights, value = pareto_smooth(ratios)
     return ParetoK(value, threshold, draws, effective_size(log_weights), 0, impossible, log_weights)
+
+
+_ALIKE = 0.5  # nats between starts that count as one optimum
+
+
+def disagreement(starts: Sequence[tuple[float, bool]], error: float = 0.0) -> str | None:
+    """In words how several starts' ELBOs (nats) differ; None where they agree or there is only one.
+
+    Args:
+        starts: of each its ELBO and whether it converged; one that is not finite failed.
+        error: standard error of an ELBO; differences below three of it (or half a nat) count as none.
+    """
+    finite = [elbo for elbo, _ in starts if math.isfinite(elbo)]
+    failed = len(starts) - len(finite)
+    if len(starts) < 2 or not finite:
+        return None
+    best, room = max(finite), max(_ALIKE, 3 * error)
+    lower = [best - elbo for elbo in finite if best - elbo > room]
+    parts = []
+    if lower:
+        reach = f"{min(lower):.1f}" if len(lower) == 1 else f"{min(lower):.1f} to {max(lower):.1f}"
+        parts.append(
+            f"{len(lower)} of {len(starts)} starts ended {reach} nats below the best: the posterior may have several "
+            "modes, of which q covers one, or the climb can get stuck"
+        )
+    if failed:
+        parts.append(f"{failed} of {len(starts)} starts failed (the ELBO is not finite)")
+    return "; ".join(parts) or None

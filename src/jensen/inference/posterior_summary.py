@@ -1,0 +1,154 @@
+"""A table of what q says of each number, with its spread corrected where that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jensen.inference.coordinates import Coordinates, labels
+from jensen.inference.model import Model
+
+__all__ = ["Summary", "corrected_sd", "optimum_error", "scalars", "summarise"]
+
+_SHOWN = 40
+_DRAWS = 4_000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is known of each scalar number of the latents, on its support.
+
+    Attributes:
+        names: `mu`, `theta[0]`, ...; a categorical latent has a row for each value, `z=0`, its probability.
+        columns: (P,) each, by heading. `mean`, `sd`, `5%`, `95%` of q; `sd (LR)`, the standard deviation corrected by
+            linear response; `error`, the standard deviation that the fit's finite draws leave in the mean;
+            `mean (IW)`, `sd (IW)`, importance-reweighted. Only those that are known are there.
+        remarks: lines about the fit.
+    """
+
+    names: list[str]
+    columns: dict[str, Tensor]
+    remarks: Sequence[str] = ()
+
+    def __getitem__(self, name: str) -> dict[str, float]:
+        if name not in self.names:
+            raise KeyError(f"there is no {name!r}; there are: {', '.join(self.names[:_SHOWN])}")
+        place = self.names.index(name)
+        return {heading: float(column[place]) for heading, column in self.columns.items()}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def rows(self) -> list[dict[str, float | str]]:
+        """One a number: its name and columns."""
+        return [
+            {"name": name, **{heading: float(column[place]) for heading, column in self.columns.items()}}
+            for place, name in enumerate(self.names)
+        ]
+
+    def __str__(self) -> str:
+        count = min(len(self.names), _SHOWN)
+        columns = self.columns.values()
+        table = [["", *self.columns]]
+        table += [[self.names[row], *(f"{float(column[row]):.4g}" for column in columns)] for row in range(count)]
+        widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+            for row in table
+        ]
+        if count < len(self.names):
+            lines.append(f"... and {len(self.names) - count:,} more: see .rows")
+        return "\n".join([*lines, "", *self.remarks]).rstrip()
+
+
+def scalars(model: Model, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every scalar number of the latents by its label, (S,) each; of a categorical latent whether it is each value."""
+    found: dict[str, Tensor] = {}
+    for name, variable in model.latents.items():
+        value = values[name]
+        flat = value.reshape(len(value), -1)
+        for place, label in enumerate(labels(name, value.shape[1:])):
+            if variable.family == "categorical":
+                assert variable.size is not None
+                found.update({f"{label}={k}": (flat[:, place] == k).double() for k in range(variable.size)})
+            else:
+                found[label] = flat[:, place].double()
+    return found
+
+
+def _table(model: Model, values: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack(list(scalars(model, values).values()), 1)
+
+
+def summarise(
+    model: Model,
+    values: Mapping[str, Tensor],
+    log_weights: Tensor | None = None,
+    spread: Tensor | None = None,
+    error: Tensor | None = None,
+    remarks: Sequence[str] = (),
+) -> Summary:
+    """The table of draws.
+
+    Args:
+        values: draws of q, (S, *shape) each.
+        log_weights: (S,), importance weights that may be believed.
+        spread: corrected standard deviations, (P,).
+        error: of the means, (P,).
+    """
+    names = list(scalars(model, {n: v[:1] for n, v in values.items()}))
+    table = _table(model, values)
+    columns = {"mean": table.mean(0), "sd": table.std(0)}
+    if spread is not None:
+        columns["sd (LR)"] = spread
+    # By sorting: torch.quantile refuses large tables.
+    ordered = table.sort(0).values
+    for level in (0.05, 0.95):
+        columns[f"{level:.0%}"] = ordered[round(level * (len(ordered) - 1))]
+    if error is not None:
+        columns["error"] = error
+    if log_weights is not None:
+        weights = log_weights.exp().to(table).unsqueeze(1)
+        mean = (weights * table).sum(0)
+        columns["mean (IW)"] = mean
+        columns["sd (IW)"] = (weights * (table - mean).square()).sum(0).sqrt()
+    return Summary(names, {heading: column.cpu() for heading, column in columns.items()}, tuple(remarks))
+
+
+def _pushed(model: Model, coordinates: Coordinates, points: Tensor) -> Tensor:
+    """Standard deviations of the numbers at real coordinates (S, D), NaN for discrete ones, (P,)."""
+    values, _ = coordinates.constrain(points)
+    whole = dict(values)
+    for name, variable in model.latents.items():
+        if variable.discrete:
+            kind = torch.int64 if variable.family == "categorical" else points.dtype
+            whole[name] = torch.zeros(len(points), *variable.full_shape(model.plates), dtype=kind)
+    discrete = [
+        model.latents[label.partition("=")[0].partition("[")[0]].discrete
+        for label in scalars(model, {n: v[:1] for n, v in whole.items()})
+    ]
+    spread = _table(model, {name: whole[name].cpu() for name in model.latents}).std(0)
+    return spread.masked_fill(torch.tensor(discrete), torch.nan)
+
+
+def corrected_sd(model: Model, coordinates: Coordinates, mean: Tensor, covariance: Tensor) -> Tensor:
+    """Standard deviations on the supports under N(mean, covariance) of the real coordinates, (P,).
+
+    Linear response (Giordano, Broderick & Jordan 2018) corrects the covariance on the real scale; draws from it pushed
+    through the transforms give that on the supports. Negative eigenvalues (q was no optimum) count as 0.
+    """
+    generator = torch.Generator().manual_seed(1)
+    values, vectors = torch.linalg.eigh(covariance.cpu())
+    noise = torch.randn(_DRAWS, len(mean), dtype=mean.dtype, generator=generator)
+    return _pushed(model, coordinates, mean.cpu() + (noise * values.clamp(min=0).sqrt()) @ vectors.mT)
+
+
+def optimum_error(model: Model, coordinates: Coordinates, mean: Tensor, error: Tensor) -> Tensor:
+    """What an error (D,) of the real coordinates' mean is on the supports, (P,), at the transformed mean."""
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.randn(_DRAWS, len(mean), dtype=mean.dtype, generator=generator)
+    return _pushed(model, coordinates, mean.cpu() + error.cpu() * noise)
