@@ -1,0 +1,133 @@
+"""Values, gradients, Hessians and Hessian-vector products of many independent problems at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["Problems"]
+
+_BUDGET = 4_000_000
+"""numbers that one intermediate result of a Hessian may hold: a few of them still fit a processor's cache"""
+_COPIES = 400_000
+"""numbers in one intermediate result up to which columns of a Hessian are problems of their own"""
+
+
+class Problems:
+    """R functions of P numbers each, evaluated together.
+
+    The function runs forward once for all problems, and autograd runs outside of it: half the overhead of nested
+    functional transforms. What is not finite counts as infinite, with a gradient of zero, so that one problem's
+    accident never reaches another.
+
+    Args:
+        function: (R, P) -> (R,), row r of the result a function of row r alone; any number of rows.
+
+    Attributes:
+        evaluations: gradients asked for so far, summed over problems.
+        products: Hessian-vector products so far, a Hessian counting P.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function = function
+        self.evaluations = 0
+        self.products = 0
+        self._largest = 0
+
+    def value(self, x: Tensor) -> Tensor:
+        """The values, (R,); infinite where they are not finite."""
+        with torch.no_grad():
+            value = self.function(x)
+        return torch.where(value.isfinite(), value, torch.inf)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (R,) and gradients (R, P)."""
+        self.evaluations += len(x)
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            value = self.function(leaf) if self._largest else self._measured(leaf)
+            (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        value = value.detach()
+        good = value.isfinite() & gradient.isfinite().all(-1)
+        if bool(good.all()):
+            return value, gradient
+        return torch.where(good, value, torch.inf), torch.where(good.unsqueeze(-1), gradient, 0.0)
+
+    def _measured(self, leaf: Tensor) -> Tensor:
+        """The values; notes the largest intermediate result of a problem."""
+        largest = 1
+
+        def note(saved: Tensor) -> Tensor:
+            nonlocal largest
+            largest = max(largest, saved.numel())
+            return saved
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+            value = self.function(leaf)
+        self._largest = max(1, largest // len(leaf))
+        return value
+
+    def hessian(self, x: Tensor) -> Tensor:
+        """Symmetric Hessians (R, P, P); what is not finite is left so."""
+        rows, size = x.shape
+        self.products += rows * size
+        if not self._largest:
+            with torch.enable_grad():
+                self._measured(x.detach().requires_grad_())
+        work = max(1, self._largest * rows)
+        small = work * size <= _COPIES
+        hessian = self._copies(x) if small else self._columns(x, max(1, min(size, _BUDGET // work)))
+        return 0.5 * (hessian + hessian.mT)
+
+    def _copies(self, x: Tensor) -> Tensor:
+        """Each column from a copy of its problem: least overhead where problems are small."""
+        rows, size = x.shape
+        leaf, gradient = self._differentiable(x.repeat_interleave(size, 0))
+        if not gradient.requires_grad:  # linear
+            return x.new_zeros(rows, size, size)
+        direction = torch.eye(size, dtype=x.dtype, device=x.device).repeat(rows, 1)
+        (hessian,) = torch.autograd.grad((gradient * direction).sum(), leaf)
+        return hessian.reshape(rows, size, size)
+
+    def _columns(self, x: Tensor, chunk: int) -> Tensor:
+        """So many columns at once from one graph."""
+        rows, size = x.shape
+        leaf, gradient = self._differentiable(x)
+        if not gradient.requires_grad:
+            return x.new_zeros(rows, size, size)
+        directions = torch.eye(size, dtype=x.dtype, device=x.device).unsqueeze(1).expand(size, rows, size)
+        columns = [
+            _products(gradient, leaf, directions[first : first + chunk], keep=first + chunk < size)
+            for first in range(0, size, chunk)
+        ]
+        return torch.cat(columns).transpose(0, 1)
+
+    def product(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """v (R, P) -> H v (R, P), or (K, R, P) for K vectors a problem; the graph at x is built once."""
+        leaf, gradient = self._differentiable(x)
+
+        def times(vector: Tensor) -> Tensor:
+            self.products += vector.numel() // vector.shape[-1]
+            if not gradient.requires_grad:
+                return torch.zeros_like(vector)
+            if vector.ndim == 3:
+                return _products(gradient, leaf, vector, keep=True)
+            (result,) = torch.autograd.grad(gradient, leaf, vector, retain_graph=True)
+            return result
+
+        return times
+
+    def _differentiable(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x as a leaf, and the gradient there with its history."""
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.function(leaf).sum(), leaf, create_graph=True)
+        return leaf, gradient
+
+
+def _products(gradient: Tensor, leaf: Tensor, directions: Tensor, *, keep: bool) -> Tensor:
+    """(K, R, P): Hessian times each of the K directions."""
+    (result,) = torch.autograd.grad(gradient, leaf, directions, is_grads_batched=True, retain_graph=keep)
+    return result.detach()
