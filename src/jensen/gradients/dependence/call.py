@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Call", "Flow", "Operand", "leaves", "map_leaves", "merge", "position"]
+from jensen.gradients.dependence.labels import labels
+
+__all__ = ["Call", "Flow", "Operand", "leaves", "map_leaves", "merge"]
 
 Flow = dict[str, int | None]
 """Latents that a tensor depends on -> the dimension along which element i depends on the latent's element i alone.
@@ -29,6 +31,24 @@ class Operand:
     def mixed(self) -> Flow:
         """The same latents, any element with any."""
         return dict.fromkeys(self.flow)
+
+    def stretched(self, shape: torch.Size) -> Flow:
+        """The flow after broadcasting to a shape."""
+        sizes, added = self.value.shape, len(shape) - self.value.dim()
+        return {n: d + added if d is not None and shape[d + added] == sizes[d] else None for n, d in self.flow.items()}
+
+    def labelled(self, dim: int | None) -> Tensor:
+        """A tensor like it, with labels along a dimension (ones for None), laid out in memory in the same way."""
+        result = torch.empty_like(self.value, dtype=torch.float64)
+        if dim is None:
+            return result.fill_(1)
+        along = labels(self.value.shape[dim]).to(self.value.device)
+        return result.copy_(along.reshape(-1, *[1] * (result.dim() - dim - 1)).expand(result.shape))
+
+    def by_dimension(self) -> Iterator[tuple[int | None, list[str]]]:
+        """Each dimension that latents flow along, and which."""
+        for dim in set(self.flow.values()):
+            yield dim, [name for name, place in self.flow.items() if place == dim]
 
 
 @dataclass
@@ -117,25 +137,9 @@ def merge(flows: Iterable[Flow]) -> Flow:
     return result
 
 
-def labels(size: int) -> Tensor:
-    """Distinct numbers between 1 and 2 for the elements of a dimension; the same ones at every call."""
-    generator = torch.Generator().manual_seed(0)
-    return 1 + torch.rand(size, generator=generator, dtype=torch.float64)
-
-
-def position(found: Tensor, size: int, *, exact: bool = True) -> int | None:
-    """The dimension along which a tensor made of `labels(size)` still holds them in order, each at its place.
-
-    Zero and NaN stand for what came from elsewhere. None if there is no such dimension.
-    """
-    found = found.to(device="cpu", dtype=torch.float64)
-    elsewhere = found.isnan() | (found == 0)
-    for dim in reversed(range(found.dim())):
-        length = min(found.shape[dim], size)
-        expected = torch.full((found.shape[dim],), torch.inf, dtype=torch.float64)
-        expected[:length] = labels(size)[:length]
-        expected = expected.reshape(-1, *[1] * (found.dim() - dim - 1))
-        same = found == expected if exact else (found - expected).abs() < 1e-9
-        if bool((same | elsewhere).all()):
-            return dim
-    return None
+def dimensions(given: Any, count: int) -> list[int] | None:
+    """Dimensions of a tensor that has `count` of them, as numbers from 0; None where they are not plain numbers."""
+    many = given if isinstance(given, tuple | list) else [given]
+    if not all(isinstance(dim, int) and not isinstance(dim, bool) for dim in many):
+        return None
+    return [dim % max(count, 1) for dim in many]

@@ -126,7 +126,7 @@ MATRIX = _names(
 DYNAMIC = _names(
     """
     nonzero argwhere masked_select unique unique_consecutive bincount repeat_interleave histogram combinations
-    linalg_lstsq lstsq ctc_loss
+    linalg_lstsq lstsq ctc_loss apply map map2
     """
 )
-"""The shape of the result depends on values."""
+"""The shape of the result depends on values, or a Python function sees them."""

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from jensen.gradients.dependence.call import Call, Flow, Operand, leaves, map_leaves, merge
 from jensen.gradients.dependence.names import METADATA, OPERATORS, SAME
-from jensen.gradients.dependence.rules import flows_of
+from jensen.gradients.dependence.rules import flows_of, has_rule
 
 __all__ = ["Following", "Memory", "State", "Tracked"]
 
@@ -117,20 +117,28 @@ def follow(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
     if name in METADATA:
         return call.plain()
     if name in ("__set__", "__delete__"):
+        state.leak(state.names, "a tensor's attribute was set")
         raise TypeError("latents cannot be followed through tensors whose attributes are set")
     originals = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     before = [_version(tensor) for tensor in call.tensors]
-    result = call.plain()
+    copies = [] if has_rule(name) else [tensor.clone() for tensor in call.tensors]  # buffers may change unsaid
+    try:
+        result = call.plain()
+    except Exception:
+        state.leak(call.mixed, f"{name.strip('_')} failed, which the function may have caught")
+        raise
     outputs = [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
     if not _says_nothing(name, result):
         state.leak(call.mixed, f"{name.strip('_')} takes values out of tensors")
     flows = flows_of(call, outputs) if outputs or name == "__setitem__" else []
     changed = [_version(tensor) != before[place] for place, tensor in enumerate(call.tensors)]
+    for place, copy in enumerate(copies):
+        changed[place] |= _differ(call.tensors[place], copy)
     if in_place and args and isinstance(args[0], Tensor):
         changed[0] = True
     _write(call, state, [o for o, c in zip(originals, changed, strict=True) if c], flows)
     state.leak(call.leaked, f"what {name.strip('_')} returns has a shape that depends on values")
-    wrapped = iter([_wrap(out, flow, originals, state) for out, flow in zip(outputs, flows, strict=True)])
+    wrapped = iter([_wrap(out, flow, originals, state) for out, flow in zip(outputs, flows, strict=False)])
     return map_leaves(result, lambda _: next(wrapped))
 
 
@@ -167,6 +175,12 @@ def _storage(tensor: Tensor) -> int:
 
 def _version(tensor: Tensor) -> int:
     return -1 if tensor.is_inference() else tensor._version
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape:
+        return True
+    return not bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def _name(func: Callable[..., Any]) -> tuple[str, bool]:
