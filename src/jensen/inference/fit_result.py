@@ -280,7 +280,7 @@ class FitResult:
     def _posterior(self) -> Any:
         try:
             return self.family(self.target.whole).detach()
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             if not self.without_data:
                 raise
             message = f"q reads the data (it is amortised): give them, load_fit(folder, model, data) ({error})"
