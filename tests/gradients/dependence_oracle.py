@@ -103,10 +103,11 @@ def followed(program: Program, batch: Any, seed: int) -> Dependence:
 
 def uncovered(program: Program, batch: Any, seed: int) -> list[str]:
     """Where less was found by following than was seen by changing; should be empty."""
-    found = followed(program, batch, seed)
-    return [
-        f"{term}: {latent} is {kind}, but was found to be {found.terms[term].get(latent)}"
-        for term, latents in observed(program, batch, seed + 1).items()
-        for latent, kind in latents.items()
-        if ORDER[kind] > ORDER[found.terms[term].get(latent)]
-    ]
+    found = followed(program, batch, seed).terms
+    wrong = []
+    for term, latents in observed(program, batch, seed + 1).items():
+        if term in found:  # one that is not there counts as dependent on all
+            for latent, kind in latents.items():
+                if ORDER[kind] > ORDER[found[term].get(latent)]:
+                    wrong.append(f"{term}: {latent} is {kind}, but was found to be {found[term].get(latent)}")
+    return wrong
