@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from jensen.autoencoders import VAE
 from jensen.nn.bayesian import BayesianConv2d, BayesianLinear
 from jensen.nn.bayesian_network import bayesian_elbo, kl_divergence, posterior_mean
 from jensen.nn.variational_dropout import VariationalDropout, VariationalDropoutLinear
+from jensen.objectives import Elbo
 
 NOISE, PRIOR = 0.5, 1.5
 
@@ -115,6 +118,16 @@ def test_noise_returns_after_an_error() -> None:
     with pytest.raises(RuntimeError, match="in between"), posterior_mean(layer):
         raise RuntimeError("in between")
     assert layer.noisy
+
+
+def test_weights_of_a_decoder_in_the_bound_of_an_auto_encoder() -> None:
+    """The KL over N is a penalty in nats per example, and the layers take (samples x batch) rows."""
+    model = VAE((4,), latent=2, likelihood="gaussian", decoder=BayesianLinear(2, 4))
+    output = model(torch.rand(6, 4), samples=3)
+    weights = kl_divergence(model) / 50
+    loss = Elbo()(replace(output, penalties={"weights": weights}))
+    torch.testing.assert_close(loss.value, Elbo()(output).value + weights)
+    torch.testing.assert_close(loss.terms["weights"], weights.detach())
 
 
 def test_bad_input() -> None:
