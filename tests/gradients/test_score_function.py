@@ -72,7 +72,7 @@ def test_the_worked_example(rao_blackwell: bool, control_variate: ControlVariate
         lambda: Posterior([Normals("z", loc, log_scale)]),
         gaussian_terms,
         [loc, log_scale],
-        repeats=1000,
+        repeats=600,
     )
     assert worst_z(draws, torch.tensor([1.5, -2.0], dtype=torch.float64)) < 4
 
@@ -87,7 +87,7 @@ def test_an_integer_latent_used_as_an_index(rao_blackwell: bool, control_variate
         lambda: Posterior([Categoricals("z", logits, "rows")]),
         terms,
         [mu, logits],
-        repeats=1000,
+        repeats=600,
         dependence=Z_ALONE,
     )
     assert worst_z(draws, exact) < 4.2
@@ -158,7 +158,7 @@ def test_infinitely_many_values() -> None:
     bound = (log_q.exp() * (sum(terms({"z": every}).values()) - log_q)).sum()
     exact = flat_gradient(bound, [log_rate])
     estimator = ScoreFunction(True, "leave_one_out")
-    draws = gradient_draws(estimator, lambda: Posterior([Counts("z", log_rate)]), terms, [log_rate], repeats=1000)
+    draws = gradient_draws(estimator, lambda: Posterior([Counts("z", log_rate)]), terms, [log_rate], repeats=600)
     assert worst_z(draws, exact) < 4
 
 
