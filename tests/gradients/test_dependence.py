@@ -38,6 +38,10 @@ TIGHT: dict[str, tuple[Program, dict[str, str]]] = {
     "index_select": (lambda v, d: v["mu"].index_select(0, v["z"]).sum(1), {"z": A, "mu": M}),
     "embedding": (lambda v, d: nnf.embedding(v["z"], v["mu"]).sum(1), {"z": A, "mu": M}),
     "one_hot": (lambda v, d: (nnf.one_hot(v["z"], 3).to(F) @ v["mu"]).sum(1), {"z": A, "mu": M}),
+    "an index that happens to be in order": (
+        lambda v, d: v["m"][(torch.arange(COMPONENTS) + (v["s"] > 99).long()) % COMPONENTS],
+        {"m": M, "s": M},
+    ),
     # comparisons, branches without control flow
     "comparison": (lambda v, d: (v["z"] == 1).to(F) * v["s"], {"z": A, "s": M}),
     "where": (lambda v, d: torch.where(v["b"] > 0, v["s"], d["n"]), {"b": A, "s": M}),
@@ -49,6 +53,7 @@ TIGHT: dict[str, tuple[Program, dict[str, str]]] = {
     "logical": (lambda v, d: ((v["z"] > 0) & ~(v["b"] > 0) | (v["z"] == v["j"])).to(F), {"z": A, "b": A, "j": M}),
     "broadcast": (lambda v, d: v["w"][:, None, 0] + v["m"], {"w": A, "m": A}),
     "transposed": (lambda v, d: (v["m"][:, None] * v["b"]).T, {"m": A, "b": A}),
+    "its first element": (lambda v, d: v["b"][:1] * d["n"], {"b": M}),
     "against itself": (lambda v, d: (v["b"][:, None] * v["b"]).sum(1), {"b": M}),
     "shift": (lambda v, d: torch.cat([v["b"][:1], v["b"][1:] - v["b"][:-1]]), {"b": M}),
     "views": (lambda v, d: v["w"].reshape(ROWS, 1, COLUMNS).flatten(1).unsqueeze(0).squeeze(0).mT[0], {"w": A}),
