@@ -144,6 +144,11 @@ def test_a_model_that_gives_its_own_target() -> None:
     assert report.repeats == 2
 
 
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(TypeError, match="should be a jensen.inference.Model or a Target, got dict"):
+        variance_report({}, worked_example()[1])  # type: ignore[arg-type]
+
+
 def test_one_repeat_has_no_variance() -> None:
     with pytest.raises(ValueError, match="at least two repeats, got 1"):
         variance_report(*worked_example(), repeats=1)

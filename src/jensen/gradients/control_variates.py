@@ -55,10 +55,11 @@ class RunningAverage:
 
 
 def regression(log_q: Tensor, signal: Tensor) -> Tensor:
-    """The score with the coefficient that regression on the OTHER draws gives (Ranganath, Gerrish & Blei 2014, eq. 9).
+    """A multiple of the score taken off, found by regression on the OTHER draws.
 
-    For each parameter, with h_s its score at draw s and f_s = h_s times the learning signals, the gradient is the mean
-    of f_s - a_s h_s with a_s = sum f_r h_r / sum h_r^2 over r other than s. Takes memory for samples times parameters.
+    Ranganath, Gerrish & Blei 2014, section 3.2, with a coefficient for each parameter: with h_s its score at draw s and
+    f_s = h_s times the learning signals, the gradient is the mean of f_s - a_s h_s, where a_s = sum f_r h_r / sum h_r^2
+    over r other than s. (Over all r, as in the paper, it is biased.) Takes memory for samples times parameters.
 
     Args:
         log_q: log q of each draw with history, (samples, *elements).

@@ -161,9 +161,12 @@ def variance_report(
 
     Raises:
         ValueError: fewer than two repeats, or no estimator applies.
+        TypeError: the model is neither.
     """
     if repeats < 2:
         raise ValueError(f"a variance needs at least two repeats, got {repeats}")
+    if not (hasattr(model, "target") or hasattr(model, "terms")):
+        raise TypeError(f"model should be a jensen.inference.Model or a Target, got {type(model).__name__}")
     target: _Target = model.target(data) if hasattr(model, "target") else model
     bound = _Bound(target, family, samples)
     measured: dict[str, _Measured] = {}
