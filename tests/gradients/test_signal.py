@@ -28,7 +28,7 @@ def test_a_factor_of_several_latents_is_as_dependent_as_the_worst() -> None:
 
 
 def test_signals_by_row_and_by_element() -> None:
-    """Rows of two elements each (4, 2), with terms over columns and rows, of rows alone, of everything and of nothing."""
+    """Rows of two elements each (4, 2), with terms of columns and rows, rows alone, everything and nothing."""
     generator = torch.Generator().manual_seed(0)
     cells, rows, whole, own = (torch.randn(*s, generator=generator) for s in ((5, 3, 4), (5, 4), (5, 3), (5, 4, 2)))
     terms = {"cells": cells, "rows": rows, "whole": whole, "other": 100 * whole}

@@ -145,7 +145,7 @@ def test_a_model_that_gives_its_own_target() -> None:
 
 
 def test_what_is_no_model_is_refused() -> None:
-    with pytest.raises(TypeError, match="should be a jensen.inference.Model or a Target, got dict"):
+    with pytest.raises(TypeError, match=r"should be a jensen\.inference\.Model or a Target, got dict"):
         variance_report({}, worked_example()[1])  # type: ignore[arg-type]
 
 

@@ -74,7 +74,7 @@ class Signal:
     whole: Tensor
 
     def of(self, factor: FactorPosterior, own: Tensor) -> Tensor:
-        """Rao-Blackwellised (Ranganath, Gerrish & Blei 2014, section 3.1): what depends on each element, and its own -log q.
+        """What depends on each element, and its own -log q (Ranganath, Gerrish & Blei 2014, section 3.1).
 
         All else has expectation zero when multiplied with the element's score, so that leaving it out takes away
         variance and nothing else.

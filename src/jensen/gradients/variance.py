@@ -165,10 +165,7 @@ def variance_report(
     """
     if repeats < 2:
         raise ValueError(f"a variance needs at least two repeats, got {repeats}")
-    if not (hasattr(model, "target") or hasattr(model, "terms")):
-        raise TypeError(f"model should be a jensen.inference.Model or a Target, got {type(model).__name__}")
-    target: _Target = model.target(data) if hasattr(model, "target") else model
-    bound = _Bound(target, family, samples)
+    bound = _Bound(_at_data(model, data), family, samples)
     measured: dict[str, _Measured] = {}
     rows: dict[str, VarianceRow] = {}
     for index, (name, estimator) in enumerate((estimators or ladder(bound.q, bound.dependence)).items()):
@@ -185,6 +182,14 @@ def variance_report(
     best = measured[reference]
     rows.update({name: found.row(name, best) for name, found in measured.items()})
     return VarianceReport(list(rows.values()), reference, best.mean, samples, repeats)
+
+
+def _at_data(model: Any, data: Any) -> _Target:
+    """The target of a model, or the target that it is."""
+    if not (hasattr(model, "target") or hasattr(model, "terms")):
+        raise TypeError(f"model should be a jensen.inference.Model or a Target, got {type(model).__name__}")
+    found: _Target = model.target(data) if hasattr(model, "target") else model
+    return found
 
 
 @dataclass(frozen=True)
