@@ -7,12 +7,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from jensen.inference.tape import NotRecordable, Tape
+
 __all__ = ["Problems"]
 
 _BUDGET = 4_000_000
 """numbers that one intermediate result of a Hessian may hold: a few of them still fit a processor's cache"""
 _COPIES = 400_000
 """numbers in one intermediate result up to which columns of a Hessian are problems of their own"""
+_AT_ONCE = 20_000_000
+"""numbers in one intermediate result beyond which problems are evaluated one after the other"""
+_RECORDED = 50_000
+"""numbers in one intermediate result up to which Python takes longer than arithmetic"""
 
 
 class Problems:
@@ -24,14 +30,18 @@ class Problems:
 
     Args:
         function: (R, P) -> (R,), row r of the result a function of row r alone; any number of rows.
+        recordable: whether what it computes may be recorded at the second gradient and replayed (see `Tape`), which is
+            done where problems are small.
 
     Attributes:
         evaluations: gradients asked for so far, summed over problems.
         products: Hessian-vector products so far, a Hessian counting P.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], *, recordable: bool = False) -> None:
         self.function = function
+        self._recordable = recordable
+        self._tape: Tape | None = None
         self.evaluations = 0
         self.products = 0
         self._largest = 0
@@ -45,15 +55,43 @@ class Problems:
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Values (R,) and gradients (R, P)."""
         self.evaluations += len(x)
-        with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
-            value = self.function(leaf) if self._largest else self._measured(leaf)
-            (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        value = value.detach()
+        if self._largest * len(x) > _AT_ONCE and len(x) > 1:
+            parts = [self._gradient(part) for part in x.split(max(1, _AT_ONCE // self._largest))]
+            value, gradient = (torch.cat([part[i] for part in parts]) for i in (0, 1))
+        else:
+            value, gradient = self._gradient(x)
         good = value.isfinite() & gradient.isfinite().all(-1)
         if bool(good.all()):
             return value, gradient
         return torch.where(good, value, torch.inf), torch.where(good.unsqueeze(-1), gradient, 0.0)
+
+    def _gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self._tape is not None and len(x) <= self._tape.shape[0]:
+            return self._replay(self._tape, x)
+        if self._recordable and self._tape is None and 0 < self._largest * len(x) <= _RECORDED:
+            try:
+                self._tape = Tape(self._both, x)
+            except NotRecordable:
+                self._recordable = False
+            else:
+                value, gradient = self._tape.outputs
+                return value, gradient
+        return self._both(x)
+
+    def _replay(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor]:
+        """From the tape, whose number of rows is fixed."""
+        rows = len(x)
+        if rows < tape.shape[0]:
+            x = torch.cat([x, x[-1:].expand(tape.shape[0] - rows, -1)])
+        value, gradient = tape(x)
+        return value[:rows], gradient[:rows]
+
+    def _both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            value = self.function(leaf) if self._largest else self._measured(leaf)
+            (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        return value.detach(), gradient
 
     def _measured(self, leaf: Tensor) -> Tensor:
         """The values; notes the largest intermediate result of a problem."""

@@ -17,7 +17,7 @@ __all__ = ["DENSE", "Minimum", "Path", "minimise"]
 
 DENSE = 300
 """parameters up to which Hessians are written down"""
-_HANDOVER = 0.1
+_HANDOVER = 1e-3
 """promised decrease below which Newton's method takes over"""
 _NEWTON_STEPS = 50
 """at least, whatever L-BFGS has used"""
@@ -38,6 +38,7 @@ class Minimum:
         reasons: why each ended, in words.
         evaluations: gradients, over all problems.
         products: Hessian-vector products, over all problems; a Hessian counts P.
+        hessian: (R, P, P), where it was written down.
         path: of the quasi-Newton part, if asked for.
     """
 
@@ -49,11 +50,12 @@ class Minimum:
     reasons: list[str]
     evaluations: int
     products: int
+    hessian: Tensor | None = None
     path: Path | None = None
 
 
 def minimise(
-    function: Callable[[Tensor], Tensor],
+    function: Callable[[Tensor], Tensor] | Problems,
     start: Tensor,
     *,
     tolerance: float = 1e-6,
@@ -71,7 +73,7 @@ def minimise(
 
     Args:
         function: (R, P) -> (R,), row r of row r alone (make it by `torch.func.vmap`), for any number of rows;
-            differentiable twice if `second_order`.
+            differentiable twice if `second_order`. Or such `Problems`, whose counts go on.
         start: (R, P); a start where the function is not finite is not moved.
         tolerance: decrement below which a problem has converged, in units of the function.
         evaluations: gradients that each problem may use.
@@ -87,7 +89,7 @@ def minimise(
         raise ValueError(f"start must be (problems, parameters), got shape {tuple(start.shape)}")
     if not (tolerance > 0 and evaluations >= 1):
         raise ValueError(f"tolerance and evaluations must be positive, got {tolerance} and {evaluations}")
-    problems = Problems(function)
+    problems = function if isinstance(function, Problems) else Problems(function)
     size = start.shape[1]
     first = min(evaluations, 20 + size) if second_order and size <= dense else evaluations
     handover = _HANDOVER if second_order and size <= dense else tolerance
@@ -108,6 +110,7 @@ def minimise(
         [_reason(result, r, tolerance) for r in range(len(start))],
         problems.evaluations,
         problems.products,
+        result.hessian,
         descent.path,
     )
 

@@ -27,6 +27,7 @@ class Quadratic:
         decrement: g^T H^-1 g / 2, what the model still promises, (R,); infinite where H is not positive definite.
         definite: whether H is positive definite, beyond rounding, (R,).
         settled: whether the decrement fell below the tolerance, (R,).
+        hessian: H at the last point or one small step before it, (R, P, P); None where it was not written down.
     """
 
     x: Tensor
@@ -35,6 +36,7 @@ class Quadratic:
     decrement: Tensor
     definite: Tensor
     settled: Tensor
+    hessian: Tensor | None = None
 
 
 class _Model:
@@ -144,7 +146,9 @@ def newton(
     )
     rows = torch.arange(len(start), device=start.device)
     x = start.detach().clone()
-    model = _Model(gradient, _clean(problems.hessian(x)), reach)
+    hessian = _clean(problems.hessian(x))
+    done.hessian = hessian.clone()
+    model = _Model(gradient, hessian, reach)
     radius = torch.full_like(value, torch.inf)
     for _ in range(steps):
         p, length, gain = model.step(radius)
@@ -163,23 +167,35 @@ def newton(
         gradient = torch.where(taken.unsqueeze(-1), slope, gradient)
         ends = calm | model.flat | (radius < _SMALLEST_RADIUS) | ~(gain > 0) | ~value.isfinite()
         if bool(ends.any()):
-            _write(done, rows[ends], x[ends], value[ends], gradient[ends], model, ends, calm[ends])
+            _write(done, rows[ends], x[ends], value[ends], gradient[ends], hessian[ends], model, ends, calm[ends])
             going = ~ends
-            rows, x, value, gradient, radius, taken = (t[going] for t in (rows, x, value, gradient, radius, taken))
+            rows, x, value, gradient, hessian, radius, taken = (
+                t[going] for t in (rows, x, value, gradient, hessian, radius, taken)
+            )
             model.keep(going)
         if len(rows) == 0:
             return done
         if bool(taken.any()):
-            model.replace(taken, _Model(gradient[taken], _clean(problems.hessian(x[taken])), reach))
+            hessian[taken] = _clean(problems.hessian(x[taken]))
+            model.replace(taken, _Model(gradient[taken], hessian[taken], reach))
     everyone = torch.ones_like(rows, dtype=torch.bool)
-    _write(done, rows, x, value, gradient, model, everyone, ~everyone)
+    _write(done, rows, x, value, gradient, hessian, model, everyone, ~everyone)
     return done
 
 
 def _write(
-    done: Quadratic, rows: Tensor, x: Tensor, value: Tensor, gradient: Tensor, model: _Model, ends: Tensor, calm: Tensor
+    done: Quadratic,
+    rows: Tensor,
+    x: Tensor,
+    value: Tensor,
+    gradient: Tensor,
+    hessian: Tensor,
+    model: _Model,
+    ends: Tensor,
+    calm: Tensor,
 ) -> None:
-    done.x[rows], done.value[rows], done.gradient[rows] = x, value, gradient
+    assert done.hessian is not None
+    done.x[rows], done.value[rows], done.gradient[rows], done.hessian[rows] = x, value, gradient, hessian
     done.decrement[rows], done.definite[rows], done.settled[rows] = model.decrement[ends], model.definite[ends], calm
 
 

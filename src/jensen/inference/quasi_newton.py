@@ -85,23 +85,51 @@ class _State:
         """A new direction, and a new line search along it, for some problems."""
         step = -inverse_times(self.moves, self.turns, self.gradient)
         slope = (step * self.gradient).sum(-1)
-        wrong = ~(slope < 0)  # rounding; NaN
-        if bool((wrong & which).any()):
-            forget = (wrong & which)[:, None, None]
-            self.moves, self.turns = self.moves.masked_fill(forget, 0.0), self.turns.masked_fill(forget, 0.0)
+        wrong = ~(slope < 0) & which  # rounding; NaN
+        if bool(wrong.any()):
+            self.forget(wrong)
             step = torch.where(wrong.unsqueeze(-1), -self.gradient, step)
             slope = (step * self.gradient).sum(-1)
-        known = self.moves[:, -1].ne(0).any(-1)
+        known = self.moves[:, -1, 0].ne(0) | self.moves[:, -1].ne(0).any(-1)
         unit = torch.where(known, 1.0, (1 / self.gradient.norm(dim=-1)).clamp(max=1.0))
-        self.direction = torch.where(which.unsqueeze(-1), step, self.direction)
-        self.low_gradient = torch.where(which.unsqueeze(-1), self.gradient, self.low_gradient)
-        self.slope = torch.where(which, slope, self.slope)
-        self.length = torch.where(which, unit, self.length)
-        self.low = self.low.masked_fill(which, 0.0)
-        self.high = self.high.masked_fill(which, torch.inf)
-        self.low_value = torch.where(which, self.value, self.low_value)
-        self.low_slope = torch.where(which, self.slope, self.low_slope)
-        self.trials = self.trials.masked_fill(which, 0)
+        fresh = {
+            "direction": step,
+            "low_gradient": self.gradient,
+            "slope": slope,
+            "length": unit,
+            "low": torch.zeros_like(slope),
+            "high": torch.full_like(slope, torch.inf),
+            "low_value": self.value,
+            "low_slope": slope,
+            "trials": torch.zeros_like(self.trials),
+        }
+        if not bool(which.all()):
+            fresh = {name: _choose(which, new, getattr(self, name)) for name, new in fresh.items()}
+        vars(self).update(fresh)
+
+    def forget(self, which: Tensor) -> None:
+        """No memory of the curvature for some problems."""
+        gone = which[:, None, None]
+        self.moves, self.turns = self.moves.masked_fill(gone, 0.0), self.turns.masked_fill(gone, 0.0)
+
+    def take(self, which: Tensor, point: Tensor, value: Tensor, gradient: Tensor) -> None:
+        """Go there, and remember the pair (s, y)."""
+        move, turn = point - self.x, gradient - self.gradient
+        product = (move * turn).sum(-1)
+        good = which & (product > 1e-14 * move.norm(dim=-1) * turn.norm(dim=-1))
+        moves = torch.cat([self.moves[:, 1:], move.unsqueeze(1)], 1)
+        turns = torch.cat([self.turns[:, 1:], turn.unsqueeze(1)], 1)
+        if bool(good.all()):
+            self.x, self.gradient, self.value, self.moves, self.turns = point, gradient, value, moves, turns
+            return
+        self.moves, self.turns = _choose(good, moves, self.moves), _choose(good, turns, self.turns)
+        self.x, self.gradient = _choose(which, point, self.x), _choose(which, gradient, self.gradient)
+        self.value = torch.where(which, value, self.value)
+
+
+def _choose(which: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """The new rows where `which`, the old ones elsewhere."""
+    return torch.where(which.reshape(-1, *(1 for _ in new.shape[1:])), new, old)
 
 
 def quasi_newton(
@@ -135,10 +163,9 @@ def quasi_newton(
             state.aim(accepted)
             if path:
                 visits.append(tuple(t[accepted] for t in (state.rows, state.x, state.gradient, state.value)))  # type: ignore[arg-type]
-        calm = accepted & (drop < tolerance) & (-0.5 * state.slope < tolerance)
-        state.calm = torch.where(accepted, torch.where(calm, state.calm + 1, 0), state.calm)
-        lost = _retry(state)
-        _leave(state, result, state.calm >= 2, lost)
+        calm = (drop < tolerance) & (-0.5 * state.slope < tolerance)
+        state.calm = torch.where(accepted, (state.calm + 1) * calm, state.calm)
+        _leave(state, result, state.calm >= 2, _retry(state))
     _leave(state, result, torch.zeros_like(state.rows, dtype=torch.bool), None)
     if path:
         result.path = _assemble(visits, len(start))
@@ -170,9 +197,8 @@ def _trial(problems: Problems, s: _State) -> tuple[Tensor, Tensor]:
     accepted = lower & level
     drop = s.value - value
     if bool(accepted.all()):  # most of the time
-        _take(s, accepted, point, value, gradient)
+        s.take(accepted, point, value, gradient)
         return accepted, drop
-    width = s.high - s.low
     s.high, s.high_value = torch.where(lower, s.high, s.length), torch.where(lower, s.high_value, value)
     ahead = lower & ~level
     # Extrapolate along the slopes' secant while no upper end is known.
@@ -189,21 +215,8 @@ def _trial(problems: Problems, s: _State) -> tuple[Tensor, Tensor]:
     )
     s.length = torch.where(s.high.isinf(), onward, inside)
     s.trials = s.trials + 1
-    _take(s, accepted, point, value, gradient)
+    s.take(accepted, point, value, gradient)
     return accepted, drop
-
-
-def _take(s: _State, which: Tensor, point: Tensor, value: Tensor, gradient: Tensor) -> None:
-    """Go there, and remember the pair (s, y)."""
-    move, turn = point - s.x, gradient - s.gradient
-    product = (move * turn).sum(-1)
-    good = which & (product > 1e-14 * move.norm(dim=-1) * turn.norm(dim=-1))
-    kept = good[:, None, None]
-    s.moves = torch.where(kept, torch.cat([s.moves[:, 1:], move.unsqueeze(1)], 1), s.moves)
-    s.turns = torch.where(kept, torch.cat([s.turns[:, 1:], turn.unsqueeze(1)], 1), s.turns)
-    s.x = torch.where(which.unsqueeze(-1), point, s.x)
-    s.gradient = torch.where(which.unsqueeze(-1), gradient, s.gradient)
-    s.value = torch.where(which, value, s.value)
 
 
 def _retry(s: _State) -> Tensor:
@@ -214,12 +227,11 @@ def _retry(s: _State) -> Tensor:
         return lost
     partly = tired & (s.low > 0)  # lower, but still steep: better than nothing
     if bool(partly.any()):
-        _take(s, partly, s.x + s.low.unsqueeze(-1) * s.direction, s.low_value, s.low_gradient)
+        s.take(partly, s.x + s.low.unsqueeze(-1) * s.direction, s.low_value, s.low_gradient)
     lost = tired & ~partly & ~s.moves[:, -1].ne(0).any(-1)
     again = tired & ~lost
-    fresh = (again & ~partly)[:, None, None]
-    s.moves, s.turns = s.moves.masked_fill(fresh, 0.0), s.turns.masked_fill(fresh, 0.0)
     if bool(again.any()):
+        s.forget(again & ~partly)
         s.aim(again)
     return lost
 

@@ -1,0 +1,313 @@
+"""Deterministic ascent: the bound at fixed draws, climbed by second-order methods, its draws enough or made more.
+
+Giordano, Ingram & Broderick (2024), "Black box variational inference with a deterministic objective: faster, more
+accurate, and even more black box", JMLR 25(18), fix the draws once and minimise exactly. Here the draws match the
+normal's first moments, many independent sets of them say how far their optima are from that of the true bound, and a
+few more steps with all sets together go most of that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor
+
+from jensen.inference.climb import Ascent
+from jensen.inference.curvature import Problems
+from jensen.inference.draws import Draws, matched, pairs
+from jensen.inference.fixed_draws import (
+    at_draws,
+    at_sets,
+    factor_of,
+    fresh_elbo,
+    model_parameters,
+    reach_of,
+    starts_of,
+)
+from jensen.inference.linear_response import Response, linear_response, response_of_mean
+from jensen.inference.minimise import Minimum, minimise
+from jensen.inference.objective import Bound
+
+__all__ = ["Callback", "climb"]
+
+Callback = Callable[[int, float], object]
+"""(gradients so far, ELBO in nats at the present draws)"""
+
+_SCALE = 0.1
+_FEWEST, _MOST_AT_FIRST = 16, 512
+_SETS = 16
+_FRESH = 1024
+_QUADRATIC = 1.0
+"""nats between a set's optimum and that of all sets, up to which the bound's second order between them is trusted"""
+_CHORDS = 20
+_PER_PARAMETER = 5e-4
+"""nats for each parameter that finite draws may cost: a mean is then off by 0.03 standard deviations"""
+_RAN_OFF = 40.0
+_APART = 0.5
+
+
+@dataclass
+class _Standing:
+    """The best start's way, from round to round."""
+
+    x: Tensor
+    draws: int
+    elbo: float
+    settled: bool
+    reason: str
+    trace: list[float] = field(default_factory=list)
+    starts: list[tuple[float, bool]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    remaining: float = float("inf")
+    moves: Tensor | None = None
+    hessian: Tensor | None = None
+    response: Response | None = None
+    advice: str | None = None
+
+
+def climb(
+    bound: Bound,
+    *,
+    n_starts: int = 4,
+    draws: int | None = None,
+    max_draws: int = 16_384,
+    tol: float = 0.02,
+    evaluations: int = 500,
+    seed: int = 0,
+    callback: Callback | None = None,
+) -> Ascent:
+    """Maximise a bound whose draws are standard normal noise transformed, on all the data.
+
+    Several starts climb together at few draws. The best then faces independent sets of draws: their gradients say how
+    much of the bound its own draws cost (g^T H^-1 g / 2); if that is little it goes on to the optimum of all sets
+    together, else its draws are multiplied. Converged means that a Newton step promises less than 1e-6 nats, the
+    Hessian is positive definite, the draws leave the bound short by `tol` at most, and fresh draws give the same ELBO.
+
+    Args:
+        bound: with `noise_size`.
+        n_starts: the first at zero, the others random.
+        draws: to begin with; by default two for each dimension of the noise, 16 to 512.
+        max_draws: in all sets together.
+        tol: nats by which finite draws may leave the bound short in expectation; 5e-4 for each parameter, if more.
+        evaluations: gradients that each start may use at each number of draws.
+        seed: of starts and draws.
+        callback: told of progress after each round.
+
+    Raises:
+        ValueError: an option out of its range, or a bound that fixed draws do not suit.
+        NonFiniteError: the bound is not finite at any start.
+    """
+    if bound.noise_size is None:
+        raise ValueError('q has factors whose draws are not made of normal noise: use method="stochastic"')
+    if not (n_starts >= 1 and tol > 0 and evaluations >= 1):
+        raise ValueError(f"n_starts, tol and evaluations must be positive, got {n_starts}, {tol} and {evaluations}")
+    if draws is not None and draws < 2 or max_draws < 2 * _SETS:
+        raise ValueError(f"draws must be at least 2 and max_draws at least {2 * _SETS}, got {draws} and {max_draws}")
+    return _Climb(bound, tol, max_draws, evaluations, seed, callback).run(n_starts, draws)
+
+
+class _Climb:
+    def __init__(
+        self, bound: Bound, tol: float, max_draws: int, evaluations: int, seed: int, callback: Callback | None
+    ) -> None:
+        self.bound, self.max_draws, self.evaluations, self.callback = bound, max_draws, evaluations, callback
+        self.size = bound.noise_size or 0
+        self.like = bound.flat()
+        self.tol = max(tol, _PER_PARAMETER * len(self.like))
+        root = Generator().manual_seed(seed)
+        seeds = torch.randint(2**62, (3,), generator=root).tolist()
+        self.starts, self.fresh, fixed = (Generator().manual_seed(s) for s in seeds)
+        self.draws = Draws(self.size, fixed) if self.size else None
+        self.reach = reach_of(bound)
+        self.gradients = 0
+
+    # --- the way ----------------------------------------------------------------------------------------------------
+
+    def run(self, n_starts: int, draws: int | None) -> Ascent:
+        best = self.explore(n_starts, draws or self._first_draws())
+        while self.size and best.settled and not self.polish(best):
+            more = 4 * best.draws
+            if more * _SETS > self.max_draws:
+                best.reason = (
+                    f"{best.draws * _SETS:,} draws may still leave the bound {best.remaining:.2g} nats short, more "
+                    f"than {self.tol:.2g}"
+                )
+                best.advice = "Allow more by max_draws, take a family with fewer parameters, or raise tol."
+                best.settled = False
+                break
+            self.grow(best, more)
+        return self.judge(best)
+
+    def explore(self, n_starts: int, draws: int) -> _Standing:
+        """All starts at few draws."""
+        problems = at_draws(self.bound, self.noise(draws))
+        starts = starts_of(self.bound, n_starts, problems, _SCALE, self.starts)
+        found = self._minimise(problems, starts)
+        noise = self._fresh(_FRESH // 2)
+        elbos = [fresh_elbo(self.bound, x, noise).elbo for x in found.x]
+        order = sorted(range(len(elbos)), key=lambda r: elbos[r] if elbos[r] == elbos[r] else -torch.inf)
+        r = order[-1]
+        best = _Standing(found.x[r], draws, -float(found.value[r]), bool(found.converged[r]), found.reasons[r])
+        best.hessian = None if found.hessian is None else found.hessian[r]
+        best.starts = [(elbos[s], bool(found.converged[s])) for s in range(len(elbos))]
+        best.trace = [best.elbo]
+        self._told(best)
+        return best
+
+    def grow(self, best: _Standing, draws: int) -> None:
+        """From where it stands to the optimum of more draws."""
+        found = self._minimise(at_draws(self.bound, self.noise(draws)), best.x.unsqueeze(0))
+        best.x, best.draws, best.elbo = found.x[0], draws, -float(found.value[0])
+        best.settled, best.reason = bool(found.converged[0]), found.reasons[0]
+        best.hessian = None if found.hessian is None else found.hessian[0]
+        best.trace.append(best.elbo)
+        self._told(best)
+
+    def polish(self, best: _Standing) -> bool:
+        """Measure what the draws cost, and go on with all sets if it is little; whether that was so."""
+        problems = at_draws(self.bound, self.noise(best.draws))
+        response = Response(problems, best.x, hessian=best.hessian)
+        halves = torch.randn(_SETS, best.draws // 2, self.size, dtype=torch.float64, generator=self.fresh)
+        sets = pairs(matched(halves)).to(self.like)
+        values, gradients = at_sets(self.bound, sets, best.x)
+        moves = -response.solve(gradients)
+        self._count(problems, _SETS)
+        if not (response.definite and bool(values.isfinite().all())):
+            best.settled, best.reason = False, "the Hessian is not positive definite at the optimum"
+            return True
+        mean_move, mean_gradient = moves.mean(0), gradients.mean(0)
+        spread = -0.5 * float(((gradients - mean_gradient) * (moves - mean_move)).sum()) / (_SETS - 1)
+        short = -0.5 * float(mean_gradient @ mean_move)
+        best.remaining = spread / _SETS
+        if best.remaining > self.tol or short > _QUADRATIC:
+            return False
+        best.moves = (moves - mean_move) / (_SETS * (_SETS - 1)) ** 0.5
+        return self._together(best, sets.flatten(0, 1), response, mean_gradient, float(values.mean()))
+
+    def _together(self, best: _Standing, noise: Tensor, response: Response, gradient: Tensor, value: float) -> bool:
+        """To the optimum of all sets with the Hessian of one, or with new ones if that is not enough."""
+        problems = at_draws(self.bound, noise, recordable=False)
+        x, previous = best.x, float("inf")
+        stop = max(1e-6, 1e-3 * best.remaining)
+        for _ in range(_CHORDS):
+            step = -response.solve(gradient.unsqueeze(0))[0]
+            promised = -0.5 * float(gradient @ step)
+            if promised < stop or promised > 0.5 * previous:
+                break
+            new, slope = problems((x + step).unsqueeze(0))
+            if not float(new) < value + 1e-9 * abs(value):
+                promised = float("inf")
+                break
+            x, value, gradient, previous = x + step, float(new), slope[0], promised
+        if promised >= stop:
+            found = self._minimise(problems, x.unsqueeze(0))
+            x, value = found.x[0], float(found.value[0])
+            best.settled, best.reason = bool(found.converged[0]), found.reasons[0]
+        best.x, best.elbo = x, -value
+        best.trace.append(best.elbo)
+        best.response = Response(problems, x)
+        best.draws = len(noise)
+        self._count(problems)
+        self._told(best)
+        return True
+
+    # --- the verdict ------------------------------------------------------------------------------------------------
+
+    def judge(self, best: _Standing) -> Ascent:
+        fresh = fresh_elbo(self.bound, best.x, self._fresh(_FRESH))
+        response = best.response
+        if not self.size:
+            problems = at_draws(self.bound, self.noise(1))
+            response = Response(problems, best.x)
+            self._count(problems)
+        covariance = sd = None
+        if response is not None and best.settled:
+            theta = model_parameters(self.bound)
+            phi = response if not bool(theta.any()) or response._hessian is None else response.fixing(~theta)
+            covariance = linear_response(self.bound, best.x, phi)
+            if not response.definite:
+                best.settled, best.reason = False, "the Hessian is not positive definite at the optimum"
+        if best.moves is not None:
+            moved = response_of_mean(self.bound, best.x, best.moves)
+            sd = None if moved is None else moved.square().sum(0).sqrt()
+        self._agreement(best, fresh.elbo, fresh.error)
+        self._words(best)
+        return Ascent(
+            flat=best.x,
+            elbo=fresh.elbo,
+            elbo_se=fresh.error,
+            trace=best.trace,
+            converged=best.settled,
+            reason=best.reason,
+            advice=best.advice,
+            evaluations=self.gradients,
+            starts=best.starts,
+            linear_response=covariance,
+            monte_carlo=sd,
+            notes=best.notes,
+        )
+
+    def _agreement(self, best: _Standing, elbo: float, error: float) -> None:
+        gap = best.elbo - elbo
+        allowed = self.tol + 4 * error
+        if best.settled and not abs(gap) <= allowed:
+            best.settled = False
+            best.reason = (
+                f"fresh draws give an ELBO of {elbo:.2f} ± {error:.2f} nats, not the {best.elbo:.2f} of the draws that "
+                "were fitted"
+            )
+            best.advice = "Give more draws: draws=..., max_draws=...; heavy tails of log p / q need very many."
+        elif best.settled:
+            best.reason = (
+                f"{best.reason}; {best.draws:,} draws leave the bound about {best.remaining:.1e} nats short at most"
+            )
+
+    def _words(self, best: _Standing) -> None:
+        values = [elbo for elbo, _ in best.starts]
+        lower = [v for v in values if v < max(values) - _APART]
+        if lower:
+            best.notes.append(
+                f"{len(lower)} of {len(values)} starts ended {max(values) - max(lower):.1f} to "
+                f"{max(values) - min(lower):.1f} nats lower: the bound has several optima"
+            )
+        if best.settled:
+            return
+        logs = torch.where(self.reach.isfinite(), best.x, 0.0)
+        worst = int(logs.abs().argmax())
+        if abs(float(logs[worst])) > _RAN_OFF:
+            best.reason = (
+                f"{factor_of(self.bound, worst)} ran off to {float(logs[worst]):.0f}: the bound has no maximum, the "
+                "posterior is improper or so nearly"
+            )
+            best.advice = "Give that latent a proper prior, or remove what the data do not identify."
+        elif best.advice is None:
+            best.advice = "Look at the prior and the scales of the data, or allow more evaluations."
+
+    # --- small things -----------------------------------------------------------------------------------------------
+
+    def noise(self, draws: int) -> Tensor:
+        if self.draws is None:
+            return self.like.new_empty(1, 0)
+        return self.draws.matched(draws).to(self.like)
+
+    def _fresh(self, draws: int) -> Tensor:
+        if not self.size:
+            return self.like.new_empty(2, 0)
+        return pairs(torch.randn(draws // 2, self.size, dtype=torch.float64, generator=self.fresh)).to(self.like)
+
+    def _first_draws(self) -> int:
+        return min(_MOST_AT_FIRST, max(_FEWEST, 2 * self.size))
+
+    def _minimise(self, problems: Problems, starts: Tensor) -> Minimum:
+        found = minimise(problems, starts, evaluations=self.evaluations, reach=self.reach)
+        self._count(problems)
+        return found
+
+    def _count(self, problems: Problems, more: int = 0) -> None:
+        self.gradients += problems.evaluations + problems.products + more
+
+    def _told(self, best: _Standing) -> None:
+        if self.callback is not None:
+            self.callback(self.gradients, best.elbo)

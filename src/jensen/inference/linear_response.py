@@ -1,0 +1,146 @@
+"""What the curvature of a bound at its optimum says: covariances by linear response, errors from finite draws."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from jensen.inference.conjugate_gradients import conjugate_gradients
+from jensen.inference.curvature import Problems
+from jensen.inference.minimise import DENSE
+from jensen.inference.objective import Bound
+
+__all__ = ["LARGEST", "Response", "linear_response", "response_of_mean"]
+
+LARGEST = 200
+"""coordinates up to which there are linear responses where Hessians are too large to write down"""
+_PRODUCTS, _PROBES, _TOLERANCE = 500, 16, 1e-6
+_CHUNK = 16
+
+
+class Response:
+    """H^-1, H the Hessian of a minus bound at an optimum: how the optimum moves if the bound is tilted.
+
+    Written down and factorised for P <= `DENSE` parameters; else by conjugate gradients with Hessian-vector products.
+
+    Args:
+        problems: one function of P parameters, the minus bound.
+        x: the optimum, (P,).
+        free: which parameters move, (P,) of booleans; all if None.
+        hessian: if it is known already, (P, P).
+
+    Attributes:
+        definite: whether H is positive definite as far as is known: with conjugate gradients, along what was solved.
+        solved: whether all systems were solved to the tolerance.
+    """
+
+    def __init__(
+        self, problems: Problems, x: Tensor, free: Tensor | None = None, hessian: Tensor | None = None
+    ) -> None:
+        self.definite = self.solved = True
+        self._free = torch.ones_like(x, dtype=torch.bool) if free is None else free
+        self._hessian: Tensor | None = None
+        if len(x) <= DENSE:
+            self._hessian = problems.hessian(x.unsqueeze(0))[0] if hessian is None else hessian
+            self._factorise(self._hessian)
+            return
+        times = problems.product(x.unsqueeze(0))
+        mask = self._free.to(x.dtype)
+        self._times = lambda v: times((v * mask).unsqueeze(1)).squeeze(1) * mask
+        probes = torch.randn(_PROBES, len(x), dtype=x.dtype, generator=torch.Generator().manual_seed(0)).sign()
+        probes = probes.to(x.device)
+        diagonal = (probes * self._times(probes)).mean(0).abs()  # Bekas, Kokiopoulou & Saad 2007
+        self._diagonal = diagonal.maximum(1e-6 * diagonal.mean()).clamp(min=torch.finfo(x.dtype).tiny)
+
+    def fixing(self, free: Tensor) -> Response:
+        """The response of some parameters while the others are held; only where H is written down."""
+        assert self._hessian is not None
+        other = object.__new__(Response)
+        other.definite = other.solved = True
+        other._free, other._hessian = free, self._hessian
+        other._factorise(self._hessian)
+        return other
+
+    def _factorise(self, hessian: Tensor) -> None:
+        part = hessian[self._free][:, self._free]
+        diagonal = part.diagonal()
+        self._unit = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
+        scaled = self._unit.unsqueeze(-1) * part * self._unit
+        self._factor, failed = torch.linalg.cholesky_ex(scaled)
+        pivots = self._factor.diagonal().square()
+        floor = 8 * len(part) * torch.finfo(part.dtype).eps
+        self.definite = bool((failed == 0) & (diagonal > 0).all() & (pivots > floor).all())
+
+    def solve(self, right: Tensor) -> Tensor:
+        """H^-1 b for each of (K, P) right-hand sides; zero for parameters that are held."""
+        if self._hessian is not None:
+            found = torch.zeros_like(right)
+            scaled = (right[:, self._free] * self._unit).T
+            found[:, self._free] = torch.cholesky_solve(scaled, self._factor).T * self._unit
+            return found
+        parts = []
+        for part in right.split(_CHUNK):
+            solution = conjugate_gradients(
+                self._times,
+                part * self._free,
+                tolerance=_TOLERANCE,
+                products=_PRODUCTS,
+                precondition=lambda v: v / self._diagonal,
+            )
+            self.definite &= bool(solution.definite.all())
+            self.solved &= bool((solution.residual <= _TOLERANCE).all())
+            parts.append(solution.x)
+        return torch.cat(parts)
+
+
+def linear_response(bound: Bound, flat: Tensor, response: Response) -> Tensor | None:
+    """Covariance of the latents' real coordinates by linear response, (D, D), in the order of `Bound.mean`.
+
+    If the log joint is tilted by t^T u, the optimal E_q[u] moves by J H^-1 J^T t to first order, J the Jacobian of
+    E_q[u] in q's parameters; were q exact, this derivative would be the posterior covariance, and for a mean-field q it
+    is much nearer to it than q's own (Giordano, Broderick & Jordan 2018, "Covariances, robustness, and variational
+    Bayes", equation 14). Exact for Gaussian posteriors.
+
+    Args:
+        bound: whose family knows the mean of its coordinates; else there is no answer, None.
+        flat: the optimum, (P,).
+        response: H^-1 there, the model's own parameters held. None, too, where it is not positive definite, or where
+            it needs conjugate gradients and D > `LARGEST`.
+    """
+    jacobian = _jacobian(bound, flat, DENSE if response._hessian is not None else LARGEST)
+    if jacobian is None or not response.definite:
+        return None
+    covariance = jacobian @ response.solve(jacobian).T
+    if not (response.definite and response.solved):
+        return None
+    return 0.5 * (covariance + covariance.T)
+
+
+def _jacobian(bound: Bound, flat: Tensor, largest: int) -> Tensor | None:
+    """Of `Bound.mean`, (D, P); None where the mean is not known or has more than `largest` numbers."""
+    try:
+        size = len(bound.mean(flat))
+    except TypeError:
+        return None
+    if not 0 < size <= largest:
+        return None
+    with torch.enable_grad():
+        leaf = flat.detach().expand(size, -1).clone().requires_grad_()
+        means = torch.func.vmap(bound.mean)(leaf)
+        (jacobian,) = torch.autograd.grad(means.diagonal().sum(), leaf)
+    return jacobian
+
+
+def response_of_mean(bound: Bound, flat: Tensor, moves: Tensor) -> Tensor | None:
+    """How E_q of the real coordinates moves, (K, D), if the parameters move by (K, P); None where it is not known."""
+    try:
+        with torch.enable_grad():
+            leaf = flat.detach().expand(len(moves), -1).clone().requires_grad_()
+            means = torch.func.vmap(bound.mean)(leaf)
+            # J^T v is linear in v: its derivative in v along a move is J times the move.
+            weight = torch.zeros_like(means, requires_grad=True)
+            (back,) = torch.autograd.grad((means * weight).sum(), leaf, create_graph=True)
+            (forward,) = torch.autograd.grad((back * moves).sum(), weight)
+    except TypeError:
+        return None
+    return forward
