@@ -1,0 +1,127 @@
+"""Our fits of one posterior: accuracy, honesty and seconds."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.models.case import Case, Draws
+from benchmarks.posteriordb_best import Normal, polish
+from benchmarks.posteriordb_judge import CHUNK, Accuracy, Judge, finite
+from jensen.inference.fit import fit
+from jensen.inference.fit_result import FitResult
+
+__all__ = ["FAMILIES", "NEAR", "ours", "warm_up"]
+
+FAMILIES = ("mean_field", "full_rank")
+NEAR = 0.1
+"""nats: ELBOs that count as equal; also the sds within which means must agree with those at the best ELBO"""
+REPEATS = 3
+LONG = 10.0  # seconds: a fit that takes longer is timed once
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is kept of a fit."""
+
+    result: FitResult
+    seconds: float
+    elbo: float
+    draws: Draws
+
+
+def ours(case: Case, judge: Judge, family: str, starts: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    """Fit with the defaults and measure.
+
+    Args:
+        case: model and data.
+        judge: of it.
+        family: the name of one of ours.
+        starts: means and sds on the real scale from which the best ELBO is also sought.
+
+    Returns:
+        Numbers by name, or `failed` alone.
+    """
+    try:
+        made = _fit(case, judge, family)
+    except Exception as error:  # every posterior is a row: a failure is one too
+        return {"failed": f"{type(error).__name__}: {error}"}
+    result, ascent = made.result, made.result.ascent
+    start = time.perf_counter()
+    diagnosis = result.pareto_k
+    record = {
+        "seconds": made.seconds,
+        "diagnosis_seconds": time.perf_counter() - start,
+        "elbo": made.elbo,
+        "k_hat": diagnosis.value,
+        "usable": diagnosis.usable,
+        "evaluations": ascent.evaluations,
+        "converged": result.converged,
+        "reason": result.reason,
+        "starts": len(ascent.starts),
+        **asdict(judge.accuracy(made.draws)),
+    }
+    if ascent.linear_response is not None:
+        record["linear_response"] = asdict(_linear_response(judge, made, ascent.linear_response))
+    if diagnosis.usable:
+        record["reweighted"] = asdict(judge.accuracy(result.sample(len(judge.noise), seed=1, reweighted=True)))
+    return record | _truth(judge, made, family, starts)
+
+
+def warm_up() -> None:
+    """A small fit, so that what Python and torch do once is not timed."""
+    from jensen.inference.model import Model
+    from jensen.inference.supports import positive
+
+    for family in FAMILIES:
+        fit(Model({"x": positive()}, lambda z, _: 3.0 * z.x.log() - z.x), family=family).summary()
+
+
+def _fit(case: Case, judge: Judge, family: str) -> Fit:
+    seconds: list[float] = []
+    while len(seconds) < REPEATS and sum(seconds) < LONG:
+        start = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they say is in the result, which is recorded
+            result = fit(case.model, dict(case.data), family=family)
+        seconds.append(time.perf_counter() - start)
+    flat = result.bound.flat()
+    with torch.no_grad():
+        elbos = [result.bound.per_draw(flat, part) for part in judge.noise.split(CHUNK)]
+    draws = result.sample(len(judge.noise), seed=1)
+    return Fit(result, statistics.median(seconds), finite(float(torch.cat(elbos).mean())), draws)
+
+
+def _linear_response(judge: Judge, made: Fit, covariance: Tensor) -> Accuracy:
+    """Of a normal with the corrected covariance on the real scale."""
+    mean = judge.target.coordinates.unconstrain(made.draws).mean(0)
+    values, vectors = torch.linalg.eigh(covariance)
+    points = mean + (judge.noise * values.clamp(min=0.0).sqrt()) @ vectors.mT
+    return judge.accuracy(judge.target.coordinates.constrain(points)[0])
+
+
+def _truth(judge: Judge, made: Fit, family: str, starts: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    """Whether the ELBO is the best that is known, and the means are those there."""
+    u = judge.target.coordinates.unconstrain(made.draws)
+    tried = {"ours": (u.mean(0), u.std(0)), **starts}
+    found: list[Normal] = []
+    for loc, scale in tried.values():
+        if bool(loc.isfinite().all() & scale.isfinite().all() & (scale > 0).all()):
+            climbed = polish(judge, loc, scale, dense=family == "full_rank")
+            found += [climbed] if climbed is not None else []
+    if not found:
+        return {"best_elbo": None, "gap": None, "apart": None, "true": None}
+    best = max(found, key=lambda normal: normal.elbo)
+    gap, apart = best.elbo - made.elbo, None
+    if gap > -NEAR:  # else what was polished is the worse one, and no measure of ours
+        points = best.loc + judge.noise @ best.factor.mT
+        apart = judge.apart(made.draws, judge.target.coordinates.constrain(points)[0])
+    true = gap <= NEAR and (apart is None or apart <= NEAR)
+    return {"best_elbo": best.elbo, "gap": gap, "apart": apart, "true": true}

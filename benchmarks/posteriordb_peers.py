@@ -1,0 +1,141 @@
+"""Peers, each in a process of its own, climbing one posterior after another under a stopwatch.
+
+What they import changes global settings (precision, checks of arguments, threads): they are kept apart from ours. A
+peer's approximation is looked at while its clock stands still; its ELBO is ours to compute.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from benchmarks import models
+from benchmarks.posteriordb_climbers import CLIMBERS
+from benchmarks.posteriordb_judge import Judge
+
+NEAR = 0.1
+
+__all__ = ["Peer"]
+
+FIRST, GROWTH = 200, 1.25  # steps before the first look, and how many times as many before each next
+ENOUGH = 4_000  # steps before a plateau is believed
+PLATEAU = 0.05  # nats that the best ELBO must gain while steps double
+PATIENCE = 300.0  # seconds beyond its budget in which a peer must answer: it compiles in them
+
+
+class Peer:
+    """One peer and its process, which is started anew after a crash.
+
+    Args:
+        name: of `CLIMBERS`.
+        root: posteriordb's folder.
+        threads: of torch in its process.
+    """
+
+    def __init__(self, name: str, root: Path | None, threads: int | None) -> None:
+        self.name, self.root, self.threads = name, root, threads
+        self._process: Any = None
+        self._line: Connection | None = None
+
+    def climb(self, case: str, judge: Judge, budget: float) -> dict[str, Any]:
+        """Run until its ELBO rests or `budget` seconds are over.
+
+        Returns:
+            Numbers by name: `seconds` of steps alone until the ELBO was first within 0.1 nat of the best of the run,
+            `compile_seconds`, `elbo` (the best), `plateau` (whether it rested), errors; or `failed` alone.
+        """
+        try:
+            return self._climb(case, judge, budget)
+        except (RuntimeError, OSError, EOFError) as error:
+            self.close()
+            return {"failed": f"{type(error).__name__}: {error}"}
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.join()
+        self._process, self._line = None, None
+
+    def _climb(self, case: str, judge: Judge, budget: float) -> dict[str, Any]:
+        compiling = self._ask(("make", case), PATIENCE)
+        looks: list[tuple[float, int, float]] = []  # seconds, steps, ELBO
+        clock, steps, best, approximation = 0.0, 0, -float("inf"), None
+        while clock < budget and not _rests(looks):
+            wanted = FIRST if not steps else int(steps * (GROWTH - 1.0))
+            if steps:
+                wanted = max(1, min(wanted, int((budget - clock) * steps / clock) + 1))
+            seconds, sites = self._ask(("advance", wanted), budget + PATIENCE)
+            clock, steps = clock + seconds, steps + wanted
+            loc, scale = judge.vectors(sites)
+            elbo = judge.elbo(loc, scale)
+            looks.append((clock, steps, elbo))
+            if approximation is None or elbo > best:
+                best, approximation = elbo, (loc, scale)
+        if best == -float("inf") or approximation is None:
+            return {"failed": "its ELBO was never finite", "compile_seconds": compiling}
+        near = next(look for look in looks if look[2] >= best - NEAR)
+        return {
+            "seconds": near[0],
+            "steps": near[1],
+            "compile_seconds": compiling,
+            "elbo": best,
+            "plateau": _rests(looks),
+            "step_seconds": clock / steps,
+            **asdict(judge.accuracy(judge.normal_draws(*approximation))),
+            "settings": CLIMBERS[self.name].settings,
+        }
+
+    def _ask(self, what: tuple[str, Any], patience: float) -> Any:
+        if self._line is None:
+            self._start()
+        assert self._line is not None
+        self._line.send(what)
+        if not self._line.poll(patience):
+            raise RuntimeError(f"{self.name} did not answer for {patience:.0f} s")
+        kind, answer = self._line.recv()
+        if kind == "failed":
+            raise RuntimeError(answer)
+        return answer
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._line, there = context.Pipe()
+        self._process = context.Process(target=_serve, args=(there, self.name, self.root, self.threads), daemon=True)
+        self._process.start()
+        there.close()
+
+
+def _rests(looks: list[tuple[float, int, float]]) -> bool:
+    """Whether the best ELBO gained next to nothing while the steps doubled."""
+    if not looks or looks[-1][1] < ENOUGH:
+        return False
+    half = [elbo for _, steps, elbo in looks if steps <= looks[-1][1] / 2]
+    return bool(half) and max(half) > -float("inf") and max(look[2] for look in looks) - max(half) < PLATEAU
+
+
+def _serve(line: Connection, peer: str, root: Path | None, threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    climber = None
+    while True:
+        what, argument = line.recv()
+        try:
+            start = time.perf_counter()
+            if what == "make":
+                case = models.case(argument, root)
+                start = time.perf_counter()
+                climber = CLIMBERS[peer](case)  # type: ignore[call-arg]
+                line.send(("done", time.perf_counter() - start))
+            else:
+                assert climber is not None
+                climber.advance(argument)
+                line.send(("done", (time.perf_counter() - start, climber.normal())))
+        except Exception as error:  # told to the one who asked, and the next posterior may do better
+            line.send(("failed", f"{type(error).__name__}: {error}"))
