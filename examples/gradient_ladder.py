@@ -21,8 +21,10 @@ from torch.distributions import HalfCauchy, Normal
 
 from jensen.gradients import variance_report
 from jensen.inference import Model, fit, positive, real
+from jensen.inference.target import Target
 from jensen.inference.variational import mean_field
-from jensen.plots import save, variance_ladder
+from jensen.plots import save
+from jensen.plots.estimators import variance_ladder
 
 DATA = {
     "effect": [28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0],
@@ -49,11 +51,12 @@ def main() -> None:
 
     latents = {"mu": real(), "tau": positive(), "eta": real(plate="schools")}
     model = Model(latents, log_joint, plates={"schools": 8})
-    reports = {"at the start": variance_report(model, mean_field(model), DATA, repeats=given.repeats)}
+    target = Target(model, DATA)
+    reports = {"at the start": variance_report(target, mean_field(model), repeats=given.repeats)}
     for family in ("mean_field", "full_rank"):
         result = fit(model, DATA, family)
         stage = f"at the optimum, {family.replace('_', ' ')}"
-        reports[stage] = variance_report(model, result.family, DATA, repeats=given.repeats)
+        reports[stage] = variance_report(target, result.family, repeats=given.repeats)
         print(f"{family}: ELBO {result.elbo:.3f} nats")
     for stage, report in reports.items():
         print(f"\n{stage}", report, sep="\n")
