@@ -102,6 +102,24 @@ def test_equal_ratios_are_an_exact_q() -> None:
     assert effective_size(smoothed.log_weights) == pytest.approx(400)
 
 
+def test_ratios_of_a_few_discrete_values_have_no_tail() -> None:
+    chosen = torch.arange(3_000) % 3
+    smoothed = pareto_smooth(torch.tensor([0.0, 1.0, -1.0], dtype=torch.float64)[chosen])
+    assert smoothed.khat == -math.inf
+    found = torch.bincount(chosen, smoothed.log_weights.exp())
+    torch.testing.assert_close(found, torch.softmax(torch.tensor([0.0, 1.0, -1.0], dtype=torch.float64), 0))
+    assert pareto_k(torch.tensor([0.0, 1.0, -1.0], dtype=torch.float64)[chosen]).verdict.startswith("good")
+
+
+def test_ties_at_the_end_of_the_tail_belong_to_it() -> None:
+    """Four ratios above a block of 500 equal ones, as a rare combination of discrete values makes them."""
+    ratios = torch.cat([torch.linspace(-2, -1, 496), torch.zeros(500), torch.full((4,), 0.5)]).double()
+    smoothed = pareto_smooth(ratios)
+    assert smoothed.khat < 0.5
+    exact = torch.softmax(ratios, 0)
+    assert float(smoothed.log_weights.exp()[496:].sum()) == pytest.approx(float(exact[496:].sum()), rel=0.05)
+
+
 def test_effective_size_counts_draws_that_matter() -> None:
     assert effective_size(torch.tensor([0.5, 0.5, 0.0]).double().log()) == pytest.approx(2)
     assert effective_size(torch.tensor([0.8, 0.1, 0.1]).double().log()) == pytest.approx(1 / 0.66)

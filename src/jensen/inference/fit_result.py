@@ -220,14 +220,15 @@ class FitResult:
         draws = draws_for(self.target) if diagnosis is None else diagnosis.draws
         values = self._draw(draws, DIAGNOSIS_SEED)
         coordinates, ascent = self.target.coordinates, self.ascent
-        mean = None
-        if ascent.linear_response is not None or ascent.monte_carlo is not None:
-            mean = coordinates.unconstrain(values).mean(0)
         spread = error = None
-        if ascent.linear_response is not None and mean is not None:
-            spread = posterior_summary.corrected_sd(self.model, coordinates, mean, ascent.linear_response)
-        if ascent.monte_carlo is not None and mean is not None:
-            error = posterior_summary.optimum_error(self.model, coordinates, mean, ascent.monte_carlo)
+        if ascent.linear_response is not None or ascent.monte_carlo is not None:
+            mean = coordinates.unconstrain(values).mean(0).cpu()
+            place = torch.argsort(posterior_summary.mean_order(self.family, coordinates))
+        if ascent.linear_response is not None:
+            covariance = ascent.linear_response.cpu()[place][:, place]
+            spread = posterior_summary.corrected_sd(self.model, coordinates, mean, covariance)
+        if ascent.monte_carlo is not None:
+            error = posterior_summary.optimum_error(self.model, coordinates, mean, ascent.monte_carlo.cpu()[place])
         weights = diagnosis.log_weights if diagnosis is not None and diagnosis.usable else None
         return posterior_summary.summarise(self.model, values, weights, spread, error, self._remarks(diagnosis))
 

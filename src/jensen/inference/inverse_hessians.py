@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,6 +37,12 @@ class Approximation:
         along = (noise @ self.directions) * torch.expm1(self.log_stretch)
         return self.loc + self.log_scale.exp() * (noise + along @ self.directions.mT)
 
+    def log_prob(self, points: Tensor) -> Tensor:
+        """Log density in nats, (S,), of points (S, D)."""
+        scaled = (points - self.loc) * (-self.log_scale).exp()
+        along = (scaled @ self.directions).square() @ torch.expm1(-2 * self.log_stretch)
+        return -0.5 * (scaled.square().sum(1) + along + len(self.loc) * math.log(2 * math.pi)) - self.log_volume
+
     @property
     def log_volume(self) -> Tensor:
         """Half the logarithm of the covariance's determinant."""
@@ -51,8 +58,8 @@ class Approximation:
 def next_diagonal(diagonal: Tensor, move: Tensor, turn: Tensor) -> Tensor:
     """The diagonal inverse Hessian after one more pair, (D,), positive.
 
-    The diagonal of the inverse of the BFGS update of diag(1 / diagonal) (Gilbert & Lemarechal 1989), as algorithm 3 of
-    Zhang, Carpenter, Gelman & Vehtari (2022) has it.
+    One over the diagonal of the BFGS update of the Hessian (a / b) diag(1 / diagonal), a = y^T diag(diagonal) y and
+    b = s^T y (Gilbert & Lemarechal 1989), as Pathfinder has it (Zhang, Carpenter, Gelman & Vehtari 2022).
 
     Args:
         diagonal: (D,), positive.
@@ -69,8 +76,7 @@ def inverse_hessian(diagonal: Tensor, moves: Tensor, turns: Tensor) -> tuple[Ten
     """What stretches diag(diagonal) to the L-BFGS inverse Hessian: axes (D, R) and log stretches (R,), R = min(2 m, D).
 
     H = A + [A Y, S] G [A Y, S]^T, the compact form of Byrd, Nocedal & Schnabel (1994), by a thin QR of
-    A^-1/2 [A Y, S] and the eigenvectors of the small matrix (algorithm 4 of Zhang et al. takes its Cholesky factor).
-    None where rounding has made it indefinite.
+    A^-1/2 [A Y, S] and the eigenvectors of what is left, a small matrix; None where rounding has made it indefinite.
 
     Args:
         diagonal: of A, (D,).

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from jensen.errors import NonFiniteError
 from jensen.inference.climb import Ascent
 from jensen.inference.curvature import Problems
-from jensen.inference.evaluated import chunk_of
+from jensen.inference.evaluated import chunk_of, evaluate_draws, unvalidated
 from jensen.inference.inverse_hessians import Approximation, along_path, laplace
 from jensen.inference.objective import Bound
 from jensen.inference.quasi_newton import quasi_newton
@@ -27,6 +27,7 @@ from jensen.inference.target import Target
 from jensen.inference.variational.base import Family
 from jensen.inference.variational.layout import continuous
 from jensen.inference.variational.path_mixture import PathMixture
+from jensen.inference.verdict import pareto_k
 
 __all__ = ["Finding", "climb", "find", "place"]
 
@@ -35,8 +36,10 @@ LogDensity = Callable[[Tensor], Tensor]
 
 _REACH = 2.0  # starts are uniform within this of zero, as the paper and Stan have it
 _TRIES = 20
+_FRESH = 1_000  # draws of an ELBO that is reported
 _FALLEN = 3  # points after the best one that show that it was one
 _NEGLIGIBLE = 1e-4
+_ROUNDS = 30  # of the mixture weights
 _DENSE = 300  # coordinates up to which the Hessian at the end is written down
 
 
@@ -65,7 +68,7 @@ def find(
     *,
     generator: Generator,
     draws: int = 20,
-    fresh: int = 1_000,
+    fresh: int = _FRESH,
     evaluations: int = 300,
     tolerance: float = 1e-4,
     chunk: int = 100_000,
@@ -110,12 +113,15 @@ def find(
 
 @torch.no_grad()
 def _elbos(log_density: LogDensity, candidates: Sequence[Approximation], noise: Tensor, chunk: int) -> Tensor:
-    """The ELBO of each candidate at each draw, (candidates, K), its entropy in closed form; -inf where it is NaN."""
+    """log p - log q of each candidate at each of its draws, (candidates, K), nats; -inf where it is NaN.
+
+    Where q is p they are all equal, which the closed form of the entropy would not make them.
+    """
     points = torch.cat([q.draw(noise) for q in candidates])
     values = torch.cat([log_density(part) for part in points.split(chunk)]).reshape(len(candidates), -1)
     volume = torch.stack([q.log_volume for q in candidates]).unsqueeze(1)
-    entropy = volume + 0.5 * points.shape[1] * (1 + math.log(2 * math.pi))
-    return (values + entropy).nan_to_num(nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
+    log_q = -volume - 0.5 * noise.square().sum(1) - 0.5 * points.shape[1] * math.log(2 * math.pi)
+    return (values - log_q).nan_to_num(nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
 
 
 def climb(
@@ -129,9 +135,9 @@ def climb(
 ) -> Ascent:
     """Pathfinder from several starts; q becomes the mixture of their normal approximations.
 
-    The family of the bound is replaced: Pathfinder's q is its own. Each start's normal distribution has a weight
-    proportional to exp(ELBO), so that a path that got stuck counts for nothing and one in another mode for about the
-    mode's mass; importance weights against the whole mixture (`FitResult.pareto_k`) correct what is left.
+    The family of the bound is replaced: Pathfinder's q is its own. Its weights are those that cover the posterior best;
+    importance weights against the whole mixture (`FitResult.pareto_k`), not against each path's own distribution as in
+    the paper, correct what is left.
 
     Args:
         bound: of a model whose latents are continuous and that has no parameters of its own.
@@ -146,23 +152,24 @@ def climb(
     target = bound.target
     _check(target, n_starts)
     generator = Generator().manual_seed(seed)
-    starts = _starts(target, n_starts, generator)
-    findings, gradients = find(
-        target.log_density,
-        starts,
-        generator=generator,
-        draws=draws,
-        evaluations=evaluations,
-        tolerance=tolerance,
-        chunk=chunk_of(target, 100_000),
-    )
+    with unvalidated():
+        findings, gradients = find(
+            target.log_density,
+            _starts(target, n_starts, generator),
+            generator=generator,
+            draws=draws,
+            evaluations=evaluations,
+            tolerance=tolerance,
+            chunk=chunk_of(target, 100_000),
+        )
     best = max(findings, key=lambda finding: finding.elbo)
     if best.approximation is None:
         raise NonFiniteError(
             "pathfinder found no normal approximation: the log density is not finite around any point of its paths; "
             "is the posterior proper?"
         )
-    bound.family = _family(target, findings).to(target.device)
+    with unvalidated():
+        bound.family = _family(target, findings, generator).to(target.device)
     return _ascent(bound, findings, best, gradients, generator)
 
 
@@ -177,8 +184,9 @@ def place(target: Target, family: Family, *, seed: int = 0, n_starts: int = 1, e
     """
     _check(target, n_starts)
     generator = Generator().manual_seed(seed)
-    starts = _starts(target, n_starts, generator)
-    findings, _ = find(target.log_density, starts, generator=generator, fresh=100, evaluations=evaluations)
+    with unvalidated():
+        starts = _starts(target, n_starts, generator)
+        findings, _ = find(target.log_density, starts, generator=generator, fresh=100, evaluations=evaluations)
     best = max(findings, key=lambda finding: finding.elbo)
     if best.approximation is None:
         raise NonFiniteError("pathfinder found no normal approximation to start from")
@@ -218,34 +226,54 @@ def _starts(target: Target, count: int, generator: Generator) -> Tensor:
     raise NonFiniteError(f"the log density is not finite at {int(left.sum())} of {count} starts around zero")
 
 
-def _family(target: Target, findings: list[Finding]) -> Family:
+def _family(target: Target, findings: list[Finding], generator: Generator) -> Family:
     """The mixture of those that matter."""
-    top = max(finding.elbo for finding in findings)
-    kept = [f for f in findings if f.approximation is not None and math.exp(f.elbo - top) > _NEGLIGIBLE]
-    approximations = [f.approximation for f in kept if f.approximation is not None]
-    rank = max(a.directions.shape[1] for a in approximations)
-    variables = continuous(target.model)
-    factor = PathMixture(variables, target.model.plates, rank, len(kept))
-    factor.set(approximations, torch.tensor([f.elbo - top for f in kept], dtype=torch.float64))
+    kept = [f for f in findings if f.approximation is not None and f.elbo > -math.inf]
+    parts = [f.approximation for f in kept if f.approximation is not None]
+    weights = _weights(target, parts, torch.tensor([f.elbo for f in kept], dtype=torch.float64), generator)
+    matter = (weights > _NEGLIGIBLE).nonzero().flatten().tolist()
+    chosen = [parts[place] for place in matter]
+    rank = max(q.directions.shape[1] for q in chosen)
+    factor = PathMixture(continuous(target.model), target.model.plates, rank, len(chosen))
+    factor.set(chosen, weights[matter].log())
     return Family([factor])
+
+
+@torch.no_grad()
+def _weights(target: Target, parts: Sequence[Approximation], elbos: Tensor, generator: Generator) -> Tensor:
+    """Of the mixture, (K,): those that cover the posterior best, as far as importance weights can say.
+
+    Expectation maximisation of E_p[log q] over the weights alone, p being draws of all components with smoothed
+    importance weights against their even mixture. Where k-hat says that these mean nothing, exp(ELBO): a path that got
+    stuck counts for nothing, one in another mode for about the mode's mass.
+    """
+    cautious = torch.softmax(elbos, 0)
+    if len(parts) == 1:
+        return cautious
+    noise = torch.randn(_FRESH, len(parts[0].loc), dtype=torch.float64, generator=generator).to(parts[0].loc.device)
+    points = torch.cat([q.draw(part) for q, part in zip(parts, noise.tensor_split(len(parts)), strict=True)])
+    log_q = torch.stack([q.log_prob(points) for q in parts], 1)
+    log_p = torch.cat([target.log_density(part) for part in points.split(chunk_of(target, len(points)))])
+    diagnosis = pareto_k((log_p - torch.logsumexp(log_q, 1)).cpu())
+    if not diagnosis.usable:
+        return cautious
+    importance, log_q = diagnosis.log_weights.exp().unsqueeze(1), log_q.cpu()
+    weights = torch.full_like(cautious, 1 / len(parts))
+    for _ in range(_ROUNDS):
+        weights = (importance * torch.softmax(log_q + weights.log(), 1)).sum(0)
+    return weights
 
 
 @torch.no_grad()
 def _ascent(bound: Bound, findings: list[Finding], best: Finding, gradients: int, generator: Generator) -> Ascent:
     q = bound.family(bound.target.whole)
-    draws = [factor.sample(1_000, generator) for factor in q.factors]
-    log_q = sum(factor.log_prob(draw) for factor, draw in zip(q.factors, draws, strict=True))
-    size = chunk_of(bound.target, 1_000)
-    values = q.values(draws)
-    log_joint = [bound.target.log_prob({n: v[s : s + size] for n, v in values.items()}) for s in range(0, 1_000, size)]
-    elbos = torch.cat(log_joint) - log_q
-    where = (
-        f"the ELBO is highest {len(best.trace) - best.trace.index(max(best.trace)) - 1} points before the path's end"
-    )
+    elbos = evaluate_draws(bound.target, q, _FRESH, generator).log_ratios
+    after = len(best.trace) - best.trace.index(max(best.trace)) - 1
+    where = f"the path passed its highest ELBO {after} points before its end" if after else "the path ended at its best"
     return Ascent(
         flat=bound.flat(),
         elbo=float(elbos.mean()),
-        elbo_se=float(elbos.std()) / math.sqrt(1_000),
+        elbo_se=float(elbos.std()) / math.sqrt(_FRESH),
         trace=best.trace,
         converged=best.complete and math.isfinite(float(elbos.mean())),
         reason=where if best.complete else "the path ended while its ELBO was rising",

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from jensen.inference.coordinates import Coordinates, labels
 from jensen.inference.model import Model
+from jensen.inference.variational.base import Factor, Family
+from jensen.inference.variational.layout import Layout
 
-__all__ = ["Summary", "corrected_sd", "optimum_error", "scalars", "summarise"]
+__all__ = ["Summary", "corrected_sd", "mean_order", "optimum_error", "scalars", "summarise"]
 
 _SHOWN = 40
 _DRAWS = 4_000
@@ -133,6 +135,23 @@ def _pushed(model: Model, coordinates: Coordinates, points: Tensor) -> Tensor:
     ]
     spread = _table(model, {name: whole[name].cpu() for name in model.latents}).std(0)
     return spread.masked_fill(torch.tensor(discrete), torch.nan)
+
+
+def mean_order(family: Family, coordinates: Coordinates) -> Tensor:
+    """Which coordinate each entry of `family.mean()` is, (D,): factors join latents in an order of their own."""
+    places = {n: p[0] for n, p in coordinates.split(torch.arange(coordinates.size, dtype=torch.float64)[None]).items()}
+    parts = []
+    for factor in family.factors:
+        layout = getattr(factor, "layout", None)
+        if layout is not None:
+            assert isinstance(layout, Layout)
+            vector = torch.zeros(*layout.rows, layout.size, dtype=torch.float64)
+            layout.write(vector, places)
+            parts.append(vector.reshape(-1))
+        else:
+            assert isinstance(factor, Factor)
+            parts += [places[name].reshape(-1) for name in factor.names if name in places]
+    return torch.cat(parts).long()
 
 
 def corrected_sd(model: Model, coordinates: Coordinates, mean: Tensor, covariance: Tensor) -> Tensor:

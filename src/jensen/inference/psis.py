@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 _FEWEST = 5  # ratios in the tail; with fewer there is nothing to fit
 _CONSTANT = 1e-8  # nats between the largest and the smallest log ratio of a tail that are rounding
+_EQUAL = 1e-10  # nats between two log ratios that are
 
 
 class Smoothed(NamedTuple):
@@ -30,7 +31,7 @@ class Smoothed(NamedTuple):
 
     Attributes:
         log_weights: (S,), their exponentials sum to one.
-        khat: shape of the ratios' tail. `-inf`: all ratios are equal, q is p up to rounding. `inf`: no fit.
+        khat: shape of the ratios' tail. `-inf`: the largest ratios are equal, there is no tail. `inf`: no fit.
     """
 
     log_weights: Tensor
@@ -72,12 +73,9 @@ def pareto_smooth(log_ratios: Tensor, relative_efficiency: float = 1.0) -> Smoot
     log_weights = ratios - ratios.max()
     order = np.argsort(log_weights, kind="stable")
     count = tail_length(len(ratios), relative_efficiency)
-    # Below the smallest number there is no tail to tell from zero.
-    cutoff = max(float(log_weights[order[-count - 1]]), math.log(np.finfo(np.float64).tiny))
-    tail = order[-count:]
-    tail = tail[log_weights[tail] > cutoff]
+    tail, cutoff = _tail(log_weights, order, count)
     khat = math.inf
-    if -float(log_weights[order[0]]) <= _CONSTANT:
+    if count >= _FEWEST and -cutoff <= _CONSTANT:
         khat = -math.inf
     elif len(tail) >= _FEWEST:
         khat, sigma = fit_pareto(torch.from_numpy(np.exp(log_weights[tail]) - math.exp(cutoff)))
@@ -87,6 +85,19 @@ def pareto_smooth(log_ratios: Tensor, relative_efficiency: float = 1.0) -> Smoot
             log_weights[tail] = np.minimum(np.log(quantiles + math.exp(cutoff)), 0.0)
     weights = torch.from_numpy(log_weights)
     return Smoothed((weights - torch.logsumexp(weights, 0)).to(log_ratios.device), khat)
+
+
+def _tail(log_weights: Floats, order: npt.NDArray[np.intp], count: int) -> tuple[npt.NDArray[np.intp], float]:
+    """Places of the largest ratios, ascending, and the logarithm that they all exceed."""
+    least = math.log(np.finfo(np.float64).tiny)  # below it there is no tail to tell from zero
+    cutoff = max(float(log_weights[order[-count - 1]]), least)
+    above = order[log_weights[order] > cutoff + _EQUAL]
+    lower = order[log_weights[order] < cutoff - _EQUAL]
+    if 0 < len(above) < _FEWEST <= count and len(lower) and cutoff > least:
+        # Many ratios are equal to the one at the tail's end, those of a discrete latent: they belong to the tail.
+        cutoff = max(float(log_weights[lower[-1]]), least)
+        above = order[log_weights[order] > cutoff + _EQUAL]
+    return above, cutoff
 
 
 def _checked(log_ratios: Tensor, relative_efficiency: float) -> Floats:

@@ -25,9 +25,9 @@ def draw(result: FitResult, kind: str, names: Sequence[str] = ()) -> Figure:
     if kind == "trace":
         if not result.ascent.trace:
             raise ValueError("the fit has no trace: its method does not climb the bound step by step")
-        return elbo_trace(
-            result.ascent.trace, final=result.elbo, error=result.elbo_se, converged=result.converged, x="step"
-        )
+        where = "point of the path" if result.method == "pathfinder" else "step"
+        trace, final, error = result.ascent.trace, result.elbo, result.elbo_se
+        return elbo_trace(trace, final=final, error=error, converged=result.converged, x=where)
     if kind == "pairs":
         drawn = _chosen(scalars(result.model, result.sample(_DRAWS)), names)
         usable = not result.without_data and result.pareto_k.usable

@@ -27,7 +27,8 @@ class ParetoK:
     It is a local check: a mode that q has no draws in leaves no trace in it.
 
     Attributes:
-        value: k-hat, the shape of the tail of p / q. -inf where all ratios are equal: q is exact.
+        value: k-hat, the shape of the tail of p / q. -inf where the largest ratios are equal: q is exact, or all that
+            it can be (a discrete latent).
         threshold: up to here averages reweighted by these draws are usable, min(1 - 1 / log10 S, 0.7).
         draws: S.
         effective_draws: of the smoothed weights.
@@ -61,7 +62,7 @@ class ParetoK:
         return self._words() + rest
 
     def _words(self) -> str:
-        if self.value == -math.inf:
+        if self.value == -math.inf and self.effective_draws > (1 - 1e-9) * self.draws:
             return "exact: q is the posterior up to rounding"
         if self.usable and self.value < _GOOD:
             return "good: q is close to the posterior, and reweighted expectations are reliable"

@@ -61,13 +61,14 @@ def elbo_trace(
         finish(last, "Its last half", x, "nats")
         _trace(last, steps[start:], values[start:])
     if final is not None and math.isfinite(final):
-        label = f"on fresh draws {final:,.2f}" + (f" ± {error:.2f}" if error > 0 else "")
+        words = f"on fresh draws {final:,.2f}" + (f" ± {error:.2f}" if error > 0 else "")
+        note(last, words.replace("-", "−"))
+        last.texts[-1].set_color(COLOURS[_OTHER])
         low, high = last.get_ylim()
         last.set_ylim(min(low, final - 3 * error), max(high, final + 3 * error))
-        last.axhline(final, color=COLOURS[_OTHER], linewidth=1.4, linestyle="--", label=label.replace("-", "−"))
+        last.axhline(final, color=COLOURS[_OTHER], linewidth=1.4, linestyle="--")
         if error > 0:
             last.axhspan(final - 2 * error, final + 2 * error, color=COLOURS[_OTHER], alpha=0.12, linewidth=0)
-        last.legend(fontsize=8.5, frameon=False)
     return plain(figure)
 
 
@@ -81,7 +82,7 @@ def _trace(axes: Axes, steps: Floats, values: Floats) -> None:
         weight = np.convolve(known, np.ones(width), mode="valid")
         sums = np.convolve(np.where(known, values, 0.0), np.ones(width), mode="valid")
         mean = np.divide(sums, weight, out=np.full(len(sums), np.nan), where=weight > 0)
-        axes.plot(steps[width - 1 :], mean, color=COLOURS[0], linewidth=1.8, label=f"mean of {width}")
+        axes.plot(steps[width - 1 :], mean, color=COLOURS[0], linewidth=1.8)
     finite = values[np.isfinite(values)]
     low, high = np.quantile(finite, 0.02 if many else 0.0), finite.max()
     room = 0.05 * (high - low) or 1e-3 * max(abs(high), 1.0)
@@ -253,4 +254,5 @@ def _before_after(axes: Axes, before: Floats, after: Floats) -> None:
     widths = [float(np.ptp(np.quantile(values, [0.05, 0.95]))) for values in (before, after)]
     if min(widths) > 0:
         ratio = widths[0] / widths[1]
-        note(axes, f"{ratio:,.1f}× narrower" if ratio >= 1 else f"{1 / ratio:,.1f}× wider")
+        words = f"{ratio:,.1f}× narrower" if ratio >= 1 else f"{1 / ratio:,.1f}× wider"
+        note(axes, "as wide" if 0.9 < ratio < 1.1 else words)
