@@ -14,7 +14,7 @@ from jensen.inference.model import Model
 from jensen.inference.supports import Variable
 from jensen.inference.variational.base import Factor, Family, rows_of
 from jensen.inference.variational.exponential import discrete_factor
-from jensen.inference.variational.layout import Layout, continuous, standard_noise
+from jensen.inference.variational.layout import Layout, continuous, lower_triangular, standard_noise
 
 __all__ = ["FullRankNormal", "FullRankPosterior", "full_rank"]
 
@@ -92,7 +92,9 @@ class FullRankNormal(Factor):
     def forward(self, batch: Any = None) -> FullRankPosterior:
         self.layout.need_all_rows(batch)
         loc, log_scale, lower = (rows_of(p, self.layout.cut, batch) for p in (self.loc, self.log_scale, self.lower))
-        return FullRankPosterior(self.layout, loc, log_scale, _unit_lower(lower, self.layout.size))
+        size = self.layout.size
+        unit = lower_triangular(lower, size, size, -1) + torch.eye(size, dtype=lower.dtype, device=lower.device)
+        return FullRankPosterior(self.layout, loc, log_scale, unit)
 
     @torch.no_grad()
     def place(self, centre: Mapping[str, Tensor], scale: float | Mapping[str, Tensor]) -> None:
@@ -105,15 +107,6 @@ class FullRankNormal(Factor):
 
     def extra_repr(self) -> str:
         return f"{', '.join(self.names)}: {self.layout.size} coordinates"
-
-
-def _unit_lower(lower: Tensor, size: int) -> Tensor:
-    """Unit lower triangular matrices, (*rows, D, D), by a gather, which vmap and double differentiation go through."""
-    index = torch.full((size, size), lower.shape[-1], device=lower.device)
-    row, column = torch.tril_indices(size, size, -1, device=lower.device)
-    index[row, column] = torch.arange(lower.shape[-1], device=lower.device)
-    padded = torch.cat([lower, lower.new_zeros(*lower.shape[:-1], 1)], -1)
-    return padded[..., index] + torch.eye(size, dtype=lower.dtype, device=lower.device)
 
 
 def full_rank(model: Model) -> Family:

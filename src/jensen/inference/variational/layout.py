@@ -12,7 +12,7 @@ from jensen.gradients.posterior import Draw
 from jensen.inference.model import Batch, Model
 from jensen.inference.supports import Variable
 
-__all__ = ["Layout", "continuous", "cut_plate", "standard_noise"]
+__all__ = ["Layout", "continuous", "cut_plate", "lower_triangular", "standard_noise"]
 
 
 class Layout:
@@ -122,3 +122,15 @@ def continuous(model: Model) -> dict[str, Variable]:
 def standard_noise(samples: int, shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Standard normal noise (samples, *shape), made on the CPU, so that a seed means the same on every device."""
     return torch.randn(samples, *shape, dtype=like.dtype, generator=generator).to(like.device)
+
+
+def lower_triangular(entries: Tensor, rows: int, columns: int, diagonal: int = 0) -> Tensor:
+    """Matrices (*lead, rows, columns) with these entries (*lead, count) row by row up to a diagonal, zeros above it.
+
+    By a gather, which vmap and double differentiation go through.
+    """
+    index = torch.full((rows, columns), entries.shape[-1], device=entries.device)
+    row, column = torch.tril_indices(rows, columns, diagonal, device=entries.device)
+    index[row, column] = torch.arange(entries.shape[-1], device=entries.device)
+    padded = torch.cat([entries, entries.new_zeros(*entries.shape[:-1], 1)], -1)
+    return padded[..., index]

@@ -14,7 +14,7 @@ from jensen.inference.model import Model
 from jensen.inference.supports import Variable
 from jensen.inference.variational.base import Factor, Family, FamilyMaker, rows_of
 from jensen.inference.variational.exponential import discrete_factor
-from jensen.inference.variational.layout import Layout, continuous, standard_noise
+from jensen.inference.variational.layout import Layout, continuous, lower_triangular, standard_noise
 
 __all__ = ["LowRankNormal", "LowRankPosterior", "low_rank"]
 
@@ -84,14 +84,15 @@ class LowRankPosterior(FactorPosterior):
 class LowRankNormal(Factor):
     """A normal distribution over several latents' real coordinates with D x R loadings and a diagonal.
 
-    The covariance of variational inference's usual low-rank family (Ong, Nott & Smith 2018), its loadings in units of
-    the diagonal: S (I + V V^T) S. D (R + 2) parameters (for each row of a plate). Starts near N(0, I), with small
-    random loadings.
+    The low-rank family of Ong, Nott & Smith (2018), in coordinates that suit an optimiser: exp(log_scale) are the
+    standard deviations of the coordinates, loadings V are free of units (the covariance is S (I + V V^T) S with S that
+    much smaller), and V has zeros above its diagonal, since its rotations would all be the same q. Starts near
+    N(0, I), with small random loadings. D (R + 2) - R (R - 1) / 2 parameters (for each row of a plate).
 
     Args:
         variables: the latents.
         sizes: of the plates.
-        rank: R, columns of V.
+        rank: R, columns of V; at most D.
         rowwise: latents of the same row of their plate depend on each other, rows do not; else everything does.
 
     Raises:
@@ -111,21 +112,21 @@ class LowRankNormal(Factor):
         self.rank = min(rank, size)
         self.loc = nn.Parameter(torch.zeros(*rows, size, dtype=torch.float64))
         self.log_scale = nn.Parameter(torch.zeros(*rows, size, dtype=torch.float64))
-        self.loadings = nn.Parameter(torch.zeros(*rows, size, self.rank, dtype=torch.float64))
+        count = size * self.rank - self.rank * (self.rank - 1) // 2
+        self.lower = nn.Parameter(torch.zeros(*rows, count, dtype=torch.float64))
         self._start()
 
     @torch.no_grad()
     def _start(self) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.loadings.copy_(_START * torch.randn(self.loadings.shape, dtype=torch.float64, generator=generator))
+        self.lower.copy_(_START * torch.randn(self.lower.shape, dtype=torch.float64, generator=generator))
 
     def forward(self, batch: Any = None) -> LowRankPosterior:
         self.layout.need_all_rows(batch)
-        loc, log_scale, loadings = (rows_of(p, self.layout.cut, batch) for p in self._parts())
-        return LowRankPosterior(self.layout, loc, log_scale, loadings)
-
-    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.loc, self.log_scale, self.loadings
+        loc, log_scale, lower = (rows_of(p, self.layout.cut, batch) for p in (self.loc, self.log_scale, self.lower))
+        loadings = lower_triangular(lower, self.layout.size, self.rank)
+        own = log_scale - 0.5 * loadings.square().sum(-1).log1p()
+        return LowRankPosterior(self.layout, loc, own, loadings)
 
     @torch.no_grad()
     def place(self, centre: Mapping[str, Tensor], scale: float | Mapping[str, Tensor]) -> None:
@@ -140,7 +141,7 @@ class LowRankNormal(Factor):
         return f"{', '.join(self.names)}: {self.layout.size} coordinates, rank {self.rank}"
 
 
-def low_rank(rank: int = 5) -> FamilyMaker:
+def low_rank(rank: int = 2) -> FamilyMaker:
     """A family: one normal distribution over all continuous latents, its covariance a diagonal plus rank `rank`.
 
     Discrete latents have their own factor. Rows of a plate depend on each other, so there can be no minibatches where
