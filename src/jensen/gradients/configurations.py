@@ -11,7 +11,7 @@ from torch import Tensor
 from jensen.gradients.posterior import FactorPosterior
 from jensen.gradients.signal import DependenceMap, Relation, plate_dimension, relation
 
-__all__ = ["average_terms", "evaluations"]
+__all__ = ["average_terms", "evaluations", "profilable"]
 
 Plan = tuple[Relation, ...]
 """For each enumerated factor: left at one value, rows side by side, or all elements jointly."""
@@ -25,7 +25,8 @@ def average_terms(
     drawn: Mapping[str, Tensor],
     dependence: DependenceMap | None,
     limit: int,
-) -> dict[str, Tensor]:
+    profiled: Sequence[FactorPosterior] = (),
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Terms of the log joint, their expectation over all values of the enumerated factors taken.
 
     Args:
@@ -34,20 +35,26 @@ def average_terms(
         drawn: values of all other latents, (samples, *shape).
         dependence: which term depends on which latent.
         limit: evaluations that may be made for each draw.
+        profiled: those of the factors that are replaced by the best ones for the other latents' draws.
 
     Returns:
-        (samples, *plates) by term; samples is 1 if nothing was drawn.
+        (samples, *plates) by term, samples being 1 if nothing was drawn; and log q of each value, (values, *elements),
+        of the best q of each profiled factor, by its first latent.
 
     Raises:
         ValueError: more evaluations than the limit.
     """
+    best: dict[str, Tensor] = {}
     if not factors:
-        return dict(terms(drawn))
+        return dict(terms(drawn)), best
     averaged: dict[str, Tensor] = {}
     plans = _plans(dependence, factors)
     _check(plans, factors, limit)
     for plan in plans:
         found, log_q = _evaluate(terms, factors, plan, drawn)
+        for place, factor in enumerate(factors):
+            if any(factor is other for other in profiled) and plan[place] == "aligned":
+                best[factor.names[0]] = log_q[place] = _best(found, factor, dependence)
         for name, values in found.items():
             needed = _plan_of(dependence, name, factors)
             if name not in averaged and _covers(plan, needed):
@@ -55,7 +62,36 @@ def average_terms(
             elif not any(_covers(other, needed) for other in plans):
                 plans.append(needed)  # a term that the dependence does not know
                 _check(plans, factors, limit)
-    return averaged
+    return averaged, best
+
+
+def profilable(factor: FactorPosterior, others: Sequence[FactorPosterior], dependence: DependenceMap | None) -> bool:
+    """Whether the best q of an enumerated factor is known in closed form, given the draws of all other latents.
+
+    It is where each row has one element of it, which enters the terms by itself and beside no other enumerated one:
+    log q(k) is then the sum of the expected terms at k, up to a constant (coordinate ascent).
+    """
+    if dependence is None or factor.plate is None or len(factor.elements) != 1:
+        return False
+    entered = [term for term in dependence if relation(dependence, term, factor) != "absent"]
+    return bool(entered) and all(
+        relation(dependence, term, factor) == "aligned"
+        and all(relation(dependence, term, other) == "absent" for other in others if other is not factor)
+        for term in entered
+    )
+
+
+def _best(found: Mapping[str, Tensor], factor: FactorPosterior, dependence: DependenceMap | None) -> Tensor:
+    """log q of the best q of a profilable factor, (values, rows), from terms at each value, (values, samples, *plates)."""
+    total: Tensor | float = 0.0
+    for name, values in found.items():
+        if relation(dependence, name, factor) == "absent":
+            continue
+        row = 2 + plate_dimension(name, values.shape[2:], factor)
+        rest = [d for d in range(2, values.dim()) if d != row]
+        total = total + (values.sum(rest) if rest else values).mean(1)
+    assert isinstance(total, Tensor)
+    return total.log_softmax(0)
 
 
 def evaluations(factors: Sequence[FactorPosterior], dependence: DependenceMap | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from jensen.gradients.estimator import Estimator, Part
+from jensen.gradients.estimator import Estimator, Part, entropy_of
 from jensen.gradients.posterior import FactorPosterior, Posterior
 
 __all__ = ["Enumeration"]
@@ -19,15 +19,18 @@ class Enumeration(Estimator):
 
     Args:
         limit: evaluations of the log joint, for each draw of what is not enumerated, above which it is refused.
+        profile: put the best q in the place of the given one where it is known (`configurations.profilable`); the bound
+            is then that of all other latents alone, at its maximum over these.
     """
 
-    def __init__(self, limit: int = 4096) -> None:
+    def __init__(self, limit: int = 4096, profile: bool = False) -> None:
         if limit < 1:
             raise ValueError(f"limit must be at least 1, got {limit}")
-        self.limit = limit
+        self.limit, self.profile = limit, profile
 
     def __repr__(self) -> str:
-        return "Enumeration()" if self.limit == 4096 else f"Enumeration(limit={self.limit})"
+        given = [] if self.limit == 4096 else [f"limit={self.limit}"]
+        return f"Enumeration({', '.join([*given, *(['profile=True'] if self.profile else [])])})"
 
     def objection(self, factor: FactorPosterior) -> str | None:
         return None if factor.support_size is not None else "it can take infinitely many values"
@@ -37,9 +40,5 @@ class Enumeration(Estimator):
 
     def part(self, factor: FactorPosterior, samples: int, generator: Generator | None, noise: Tensor | None) -> Part:
         entropy = factor.entropy()
-        if entropy is None:
-            log_q = factor.log_prob(factor.enumerate())
-            possible = log_q > -float("inf")
-            finite = log_q.where(possible, 0.0)
-            entropy = -(finite.exp() * finite).where(possible, 0.0).sum(0)
-        return Part(factor, None, entropy.unsqueeze(0), limit=self.limit)
+        entropy = entropy_of(factor.log_prob(factor.enumerate())) if entropy is None else entropy
+        return Part(factor, None, entropy.unsqueeze(0), limit=self.limit, profile=self.profile)

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Generator, Tensor
 
-from jensen.gradients.configurations import average_terms
+from jensen.gradients.configurations import average_terms, profilable
 from jensen.gradients.posterior import Draw, FactorPosterior, Posterior
 from jensen.gradients.signal import DependenceMap, Signal, sum_draws
 
-__all__ = ["Estimate", "Estimator", "Part"]
+__all__ = ["Estimate", "Estimator", "Part", "entropy_of"]
 
 LogJoint = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 """Draws of all latents, (samples, *shape) each -> terms of the log joint in nats, (samples, *plates) each."""
@@ -37,11 +37,13 @@ class Estimate:
         elbo: the same value without history.
         per_draw: the bound at each draw, (samples,), with history. Its mean has the right gradient only if no factor
             is scored.
+        best: log q of each value, (values, rows), of factors in whose place their best q was put, by first latent.
     """
 
     surrogate: Tensor
     elbo: Tensor
     per_draw: Tensor
+    best: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Part:
         own: -log q or what has its expectation, (samples or 1, *elements), nats.
         log_q: log q at the draw with history, (samples, *elements), where its score is needed.
         limit: evaluations of the log joint that enumeration may take.
+        profile: whether the best q may take the place of this one.
     """
 
     factor: FactorPosterior
@@ -61,6 +64,7 @@ class Part:
     own: Tensor
     log_q: Tensor | None = None
     limit: int = 0
+    profile: bool = False
 
 
 class Estimator(ABC):
@@ -131,13 +135,21 @@ class Estimator(ABC):
             way.part(factor, samples, generator, piece)
             for factor, way, piece in zip(q.factors, ways, pieces, strict=True)
         ]
-        averaged = average_terms(
+        enumerated = [part.factor for part in parts if part.draw is None]
+        averaged, best = average_terms(
             terms,
-            [part.factor for part in parts if part.draw is None],
+            enumerated,
             Posterior.values([part.draw for part in parts if part.draw is not None]),
             dependence,
             min((part.limit for part in parts if part.draw is None), default=0),
+            [p.factor for p in parts if p.profile and not scales and profilable(p.factor, enumerated, dependence)],
         )
+        parts = [
+            replace(part, own=entropy_of(best[part.factor.names[0]]).unsqueeze(0))
+            if part.factor.names[0] in best
+            else part
+            for part in parts
+        ]
         parts = [replace(part, own=part.own * (scales or {}).get(part.factor.plate or "", 1.0)) for part in parts]
         per_draw = sum_draws([*averaged.values(), *(part.own for part in parts)], samples)
         surrogate = per_draw.mean()
@@ -145,7 +157,14 @@ class Estimator(ABC):
         for way, part in zip(ways, parts, strict=True):
             score = way.score(part, signal)
             surrogate = surrogate if score is None else surrogate + score
-        return Estimate(surrogate, per_draw.detach().mean(), per_draw)
+        return Estimate(surrogate, per_draw.detach().mean(), per_draw, best)
+
+
+def entropy_of(log_q: Tensor) -> Tensor:
+    """Entropy in nats, (*elements), from log q of all values, (values, *elements)."""
+    possible = log_q > -float("inf")
+    finite = log_q.where(possible, 0.0)
+    return -(finite.exp() * finite).where(possible, 0.0).sum(0)
 
 
 def _split(noise: Tensor | None, factors: Sequence[FactorPosterior], samples: int) -> Sequence[Tensor | None]:

@@ -1,32 +1,76 @@
-"""Part I: models as expected log joints, and the ways up their evidence lower bound."""
+"""Part I: conjugate models (`infer`) and log joints of one's own (`fit`), and the ways up their bounds."""
 
 from __future__ import annotations
 
+from jensen.inference.amortisation import amortisation_gap
 from jensen.inference.checks import check_conjugate
 from jensen.inference.conjugate import Columns, ConjugateModel, Data, Latent, Moments, Parameter, State
 from jensen.inference.evaluation import evaluate
+from jensen.inference.fit import fit, prepare
+from jensen.inference.fit_result import FitResult
+from jensen.inference.fit_store import load_fit
 from jensen.inference.methods import Result, infer
+from jensen.inference.model import Batch, Model, Values
+from jensen.inference.objective import Bound
 from jensen.inference.steps import Adaptive, RobbinsMonro
 from jensen.inference.stochastic import Svi
 from jensen.inference.store import load_posterior, save_posterior
 from jensen.inference.summary import marginals
+from jensen.inference.supports import (
+    bernoulli,
+    bounded,
+    categorical,
+    correlation_cholesky,
+    ordered,
+    poisson,
+    positive,
+    real,
+    simplex,
+    unit_interval,
+)
+from jensen.inference.variational import amortised, blocks, flow, full_rank, low_rank, mean_field
 
 __all__ = [
     "Adaptive",
+    "Batch",
+    "Bound",
     "Columns",
     "ConjugateModel",
     "Data",
+    "FitResult",
     "Latent",
+    "Model",
     "Moments",
     "Parameter",
     "Result",
     "RobbinsMonro",
     "State",
     "Svi",
+    "Values",
+    "amortisation_gap",
+    "amortised",
+    "bernoulli",
+    "blocks",
+    "bounded",
+    "categorical",
     "check_conjugate",
+    "correlation_cholesky",
     "evaluate",
+    "fit",
+    "flow",
+    "full_rank",
     "infer",
+    "load_fit",
     "load_posterior",
+    "low_rank",
     "marginals",
+    "mean_field",
+    "ordered",
+    "poisson",
+    "positive",
+    "prepare",
+    "real",
     "save_posterior",
+    "simplex",
+    "unit_interval",
 ]

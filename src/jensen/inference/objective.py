@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from jensen.gradients.estimator import Estimate, Estimator
+from jensen.gradients import Enumeration, Estimate, Estimator, Mixed, Posterior
+from jensen.gradients.configurations import profilable
 from jensen.inference.target import Target
 from jensen.inference.variational.base import Family
+from jensen.inference.variational.exponential import ExponentialFactor
 
 __all__ = ["Bound"]
 
@@ -31,6 +33,8 @@ class Bound(nn.Module):
             raise ValueError(f"q and the model do not have the same latents: {sorted(missing)}")
         self.target, self.family = target, family
         self.estimator, self.samples = estimator, samples
+        self._profiling: Estimator | None = None
+        self._settled: dict[str, ExponentialFactor] = {}
 
     def forward(
         self,
@@ -38,6 +42,7 @@ class Bound(nn.Module):
         samples: int | None = None,
         generator: Generator | None = None,
         noise: Tensor | None = None,
+        profiled: bool = False,
     ) -> Estimate:
         """An estimate of the bound and, through its surrogate, of the gradient in all parameters.
 
@@ -46,10 +51,12 @@ class Bound(nn.Module):
             samples: draws; `self.samples` if None.
             generator: of the draws.
             noise: standard normal, (samples, noise_size): fixed draws in place of random ones.
+            profiled: after `profile`, with the best q of discrete latents for these draws in the place of the present.
         """
         batch = self.target.whole if batch is None else batch
         q = self.family(batch)
-        return self.estimator.estimate(
+        estimator = self._profiling if profiled and self._profiling is not None else self.estimator
+        return estimator.estimate(
             q,
             lambda values: self.target.terms(values, batch),
             self.samples if samples is None else samples,
@@ -83,18 +90,23 @@ class Bound(nn.Module):
                 return None
         return total
 
+    def _free(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters that `flat` has, by name."""
+        settled = {id(p) for factor in self._settled.values() for p in factor.parameters()}
+        return [(n, p) for n, p in self.named_parameters() if p.requires_grad and id(p) not in settled]
+
     def flat(self) -> Tensor:
-        """All parameters as one vector, (P,), without history."""
-        return torch.cat([p.detach().reshape(-1) for p in self.parameters() if p.requires_grad])
+        """All parameters as one vector, (P,), without history; after `profile` those of profiled factors are left out."""
+        parts = [p.detach().reshape(-1) for _, p in self._free()]
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
 
     def at(self, flat: Tensor) -> dict[str, Tensor]:
         """The vector's parts by parameter, for `torch.func.functional_call`."""
         parts: dict[str, Tensor] = {}
         start = 0
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                parts[name] = flat[start : start + parameter.numel()].reshape(parameter.shape)
-                start += parameter.numel()
+        for name, parameter in self._free():
+            parts[name] = flat[start : start + parameter.numel()].reshape(parameter.shape)
+            start += parameter.numel()
         return parts
 
     @torch.no_grad()
@@ -106,13 +118,46 @@ class Bound(nn.Module):
                 parameter.copy_(parts[name])
 
     def value(self, flat: Tensor, noise: Tensor) -> Tensor:
-        """The bound in nats, a scalar, at fixed draws: pure, so that grad, hessian and vmap go through."""
-        return self.per_draw(flat, noise).mean()
+        """The bound in nats, a scalar, at fixed draws: pure, so that grad, hessian and vmap go through.
+
+        After `profile` it is the bound's maximum over the profiled factors.
+        """
+        return self._at_draws(flat, noise, True).per_draw.mean()
 
     def per_draw(self, flat: Tensor, noise: Tensor) -> Tensor:
-        """The bound of each fixed draw, (samples,), as `value`."""
-        estimate = torch.func.functional_call(self, self.at(flat), (None, len(noise)), {"noise": noise})
-        return estimate.per_draw
+        """The bound of each fixed draw, (samples,), at q as it is: pure, as `value`."""
+        return self._at_draws(flat, noise, False).per_draw
+
+    def _at_draws(self, flat: Tensor, noise: Tensor, profiled: bool) -> Estimate:
+        given = {"noise": noise, "profiled": profiled}
+        found: Estimate = torch.func.functional_call(self, self.at(flat), (None, len(noise)), given)
+        return found
+
+    def profile(self) -> None:
+        """Leave the parameters of discrete factors whose best q is known in closed form to `settle`.
+
+        The bound's maximum over them is a function of the other parameters alone: fewer, and free of the flat
+        directions that probabilities near 0 and 1 make. The optimum is the same.
+        """
+        factors = [self.family.factors[k](self.target.whole) for k in range(len(self.family.factors))]
+        enumerated = [f for f in factors if isinstance(self.estimator.way(f), Enumeration)]
+        if not enumerated:
+            return
+        dependence = self._dependence(Posterior(factors))
+        for module, factor in zip(self.family.factors, factors, strict=True):
+            known = isinstance(module, ExponentialFactor) and any(factor is other for other in enumerated)
+            if known and profilable(factor, enumerated, dependence):
+                self._settled[factor.names[0]] = module
+        profiling = Enumeration(max(self.estimator.way(f).limit for f in enumerated), profile=True)
+        named = {f.names[0]: profiling for f in enumerated if f.names[0] in self._settled}
+        self._profiling = Mixed(named, default=self.estimator)
+
+    @torch.no_grad()
+    def settle(self, flat: Tensor, noise: Tensor) -> None:
+        """Give the profiled factors their best q for these parameters and draws."""
+        if self._settled:
+            for name, log_q in self._at_draws(flat, noise, True).best.items():
+                self._settled[name].settle(log_q)
 
     def mean(self, flat: Tensor) -> Tensor:
         """E_q of the latents' real coordinates, (D,), as a pure function of the parameters."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from jensen.errors import DataError, NonFiniteError
 from jensen.gradients.dependence import Dependence, trace
@@ -126,12 +128,13 @@ class Target(nn.Module):
         return {n: t if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64) for n, t in terms.items()}
 
     def _many(self, values: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
-        if self._vectorised:
-            found: dict[str, Tensor] = torch.func.vmap(lambda v: self.one(v, batch))(values)
-            return found
-        count = len(next(iter(values.values())))
-        each = [self.one({n: v[s] for n, v in values.items()}, batch) for s in range(count)]
-        return {name: torch.stack([terms[name] for terms in each]) for name in each[0]}
+        with _unvalidated():
+            if self._vectorised:
+                found: dict[str, Tensor] = torch.func.vmap(lambda v: self.one(v, batch))(values)
+                return found
+            count = len(next(iter(values.values())))
+            each = [self.one({n: v[s] for n, v in values.items()}, batch) for s in range(count)]
+            return {name: torch.stack([terms[name] for terms in each]) for name in each[0]}
 
     def _sizes(self, size: int | None) -> dict[str, int]:
         return {p: size if p == self.model.rows and size is not None else n for p, n in self.model.plates.items()}
@@ -207,6 +210,17 @@ class Target(nn.Module):
             plates = {n: v.plate for n, v in self.model.latents.items()}
             self._dependence = trace(self.one, first, self.whole, dict(self.model.plates), plates)
         return self._dependence
+
+
+@contextmanager
+def _unvalidated() -> Iterator[None]:
+    """Without the argument checks of `torch.distributions`: a climb tries points that overflow, and steps back."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 def sum_terms(terms: Mapping[str, Tensor]) -> Tensor:

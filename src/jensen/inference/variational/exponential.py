@@ -32,6 +32,9 @@ __all__ = ["ExponentialFactor", "ExponentialPosterior", "discrete_factor"]
 
 AnyFamily = ExponentialFamily[Any, Any, Any]
 
+_SURE = 1000.0
+"""log odds of what is certain"""
+
 
 class ExponentialPosterior(FactorPosterior):
     """One latent whose elements have independent distributions `q` of an exponential family, on its own support.
@@ -141,6 +144,13 @@ class ExponentialFactor(Factor):
             spread = torch.as_tensor(scale[name] if isinstance(scale, Mapping) else scale, dtype=centre[name].dtype)
             for parameter, value in zip(self.raw, self._kind.place(centre[name], spread), strict=True):
                 parameter.copy_(value)
+
+    @torch.no_grad()
+    def settle(self, log_q: Tensor) -> None:
+        """Set the parameters of a Bernoulli or Categorical q from log q of each value, (values, *elements)."""
+        odds = log_q[1:] - log_q[:1] if self.family is Bernoulli else log_q[:-1] - log_q[-1:]
+        finite = odds.clamp(-_SURE, _SURE)  # infinite ones times a probability of 0 would be NaN
+        self.raw[0].copy_(finite[0] if self.family is Bernoulli else finite.movedim(0, -1))
 
     def mean(self) -> Tensor:
         """E_q of the real coordinates (those of the support's transform), flat, (D,); empty for a discrete latent."""
