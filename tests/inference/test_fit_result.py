@@ -22,8 +22,10 @@ from fit_models import (
 from torch import Tensor
 from torch.distributions import Categorical, MultivariateNormal, Normal
 
+from jensen.inference.evaluated import draws_for
 from jensen.inference.model import Model
 from jensen.inference.supports import categorical, poisson, positive, real, simplex
+from jensen.inference.target import Target
 from jensen.inference.variational import blocks, full_rank
 from jensen.inference.verdict import disagreement
 
@@ -118,6 +120,30 @@ def test_draws_without_a_density_are_counted_not_dropped() -> None:
     assert abs(diagnosis.invalid - expected) < 5 * math.sqrt(expected)
     assert not diagnosis.usable
     assert f"NaN or infinite at {diagnosis.invalid} of {diagnosis.draws:,}" in str(result.summary())
+
+
+def test_a_scale_that_rounds_to_zero_at_some_draw_is_no_exception() -> None:
+    def log_density(z: Any) -> Tensor:
+        return Normal(0.0, 3.0).log_prob(z.v) + Normal(0.0, torch.exp(z.v)).log_prob(z.x)
+
+    model = standard({"v": real(), "x": real()}, log_density)
+    diagnosis = fitted(model, centre={"v": 0.0, "x": 0.0}, scale={"v": 500.0, "x": 1.0}).pareto_k
+    assert not diagnosis.usable
+    assert diagnosis.invalid + diagnosis.impossible > 0
+    with pytest.raises(ValueError, match="scale"):
+        Normal(0.0, -1.0)  # elsewhere distributions check what they are given, as before
+
+
+def test_large_data_and_many_latents_are_diagnosed_with_fewer_draws() -> None:
+    def draws(rows: int, latents: int) -> int:
+        model = Model({"x": real(latents)}, lambda z, d: -z.x.square().sum(), plates={"rows": rows})
+        return draws_for(Target(model, torch.zeros(rows, 3)))
+
+    assert draws(8, 10) == 20_000
+    assert draws(4_000, 10) == 5_000
+    assert draws(10**6, 10) == 1_000
+    assert draws(8, 1_000) == 4_000
+    assert draws(8, 50_000) == 300
 
 
 def test_nothing_can_be_drawn_less_than_once() -> None:

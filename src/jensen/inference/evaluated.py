@@ -18,7 +18,7 @@ __all__ = ["Evaluated", "chunk_of", "draws_for", "each_draw", "evaluate_draws", 
 
 _NUMBERS = 20_000_000  # float64, that one evaluation of the log joint may hold
 _MOST, _USUAL, _FEWEST = 20_000, 1_000, 300  # draws of a diagnosis
-_WORK, _DRAWN = 400_000_000, 4_000_000  # numbers that all its draws together may be about, and that they may hold
+_WORK, _DRAWN = 20_000_000, 4_000_000  # rows of data that all its draws may be evaluated at, numbers they may hold
 
 
 class Evaluated(NamedTuple):
@@ -58,10 +58,14 @@ def _latents(target: Target) -> int:
     return sum(v.full_shape(target.model.plates).numel() for v in target.model.latents.values())
 
 
+def _entries(target: Target) -> list[Tensor]:
+    data = [target.data] if isinstance(target.data, Tensor) else list(target.data.values())
+    return [entry for entry in data if isinstance(entry, Tensor)]
+
+
 def _per_draw(target: Target) -> int:
     """Numbers that the log joint of one draw is about: those of the largest data entry, or the latents'."""
-    data = [target.data] if isinstance(target.data, Tensor) else list(target.data.values())
-    return max([*(entry.numel() for entry in data if isinstance(entry, Tensor)), _latents(target), 1])
+    return max([*(entry.numel() for entry in _entries(target)), _latents(target), 1])
 
 
 def chunk_of(target: Target, draws: int) -> int:
@@ -71,7 +75,8 @@ def chunk_of(target: Target, draws: int) -> int:
 
 def draws_for(target: Target) -> int:
     """Draws of a diagnosis: 20,000, since k-hat of 4,000 still varies by 0.1; fewer of large data or many latents."""
-    return min(_MOST, max(_USUAL, _WORK // _per_draw(target)), max(_FEWEST, _DRAWN // _latents(target)))
+    rows = [len(entry) for entry in _entries(target) if entry.dim()]
+    return min(_MOST, max(_USUAL, _WORK // max([*rows, 1])), max(_FEWEST, _DRAWN // _latents(target)))
 
 
 @torch.no_grad()
