@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from jensen.inference.tape import NotRecordable, Tape
 
@@ -19,6 +20,8 @@ _AT_ONCE = 20_000_000
 """numbers in one intermediate result beyond which problems are evaluated one after the other"""
 _RECORDED = 50_000
 """numbers in one intermediate result up to which Python takes longer than arithmetic"""
+_UNUSABLE = (LinAlgError, ValueError, ArithmeticError)
+"""what a function may raise at a point where it has no value"""
 
 
 class Problems:
@@ -70,8 +73,8 @@ class Problems:
             return self._replay(self._tape, x)
         if self._recordable and self._tape is None and 0 < self._largest * len(x) <= _RECORDED:
             try:
-                self._tape = Tape(self._both, x)
-            except NotRecordable:
+                self._tape = Tape(self._differentiated, x)
+            except (NotRecordable, *_UNUSABLE):
                 self._recordable = False
             else:
                 value, gradient = self._tape.outputs
@@ -87,6 +90,16 @@ class Problems:
         return value[:rows], gradient[:rows]
 
     def _both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """By autograd; where the function cannot be evaluated at a problem's point, that problem alone is infinite."""
+        try:
+            return self._differentiated(x)
+        except _UNUSABLE:
+            if len(x) == 1:
+                return torch.full_like(x[:, 0], torch.inf), torch.zeros_like(x)
+        parts = [self._both(x[r : r + 1]) for r in range(len(x))]
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+    def _differentiated(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             value = self.function(leaf) if self._largest else self._measured(leaf)

@@ -17,7 +17,9 @@ from torch import Generator, Tensor
 from jensen.inference.climb import Ascent
 from jensen.inference.curvature import Problems
 from jensen.inference.draws import Draws, matched, pairs
+from jensen.inference.evaluated import unvalidated
 from jensen.inference.fixed_draws import (
+    FreshValue,
     at_draws,
     at_sets,
     factor_of,
@@ -35,12 +37,13 @@ __all__ = ["Callback", "climb"]
 Callback = Callable[[int, float], object]
 """(gradients so far, ELBO in nats at the present draws)"""
 
-_SCALE = 0.1
 _FEWEST, _MOST_AT_FIRST = 16, 512
 _SETS = 16
 _FRESH = 1024
 _QUADRATIC = 1.0
 """nats between a set's optimum and that of all sets, up to which the bound's second order between them is trusted"""
+_ALIKE = 2e-3, 0.05
+"""nats between sets, below which the Hessian of one set, and of four, is that of all to within a percent or so"""
 _CHORDS = 20
 _PER_PARAMETER = 5e-4
 """nats for each parameter that finite draws may cost: a mean is then off by 0.03 standard deviations"""
@@ -62,6 +65,7 @@ class _Standing:
     notes: list[str] = field(default_factory=list)
     remaining: float = float("inf")
     moves: Tensor | None = None
+    together: Tensor | None = None
     hessian: Tensor | None = None
     response: Response | None = None
     advice: str | None = None
@@ -103,9 +107,11 @@ def climb(
         raise ValueError('q has factors whose draws are not made of normal noise: use method="stochastic"')
     if not (n_starts >= 1 and tol > 0 and evaluations >= 1):
         raise ValueError(f"n_starts, tol and evaluations must be positive, got {n_starts}, {tol} and {evaluations}")
-    if draws is not None and draws < 2 or max_draws < 2 * _SETS:
+    if (draws is not None and draws < 2) or max_draws < 2 * _SETS:
         raise ValueError(f"draws must be at least 2 and max_draws at least {2 * _SETS}, got {draws} and {max_draws}")
-    return _Climb(bound, tol, max_draws, evaluations, seed, callback).run(n_starts, draws)
+    with unvalidated():
+        bound.profile()
+        return _Climb(bound, tol, max_draws, evaluations, seed, callback).run(n_starts, draws)
 
 
 class _Climb:
@@ -143,15 +149,16 @@ class _Climb:
     def explore(self, n_starts: int, draws: int) -> _Standing:
         """All starts at few draws."""
         problems = at_draws(self.bound, self.noise(draws))
-        starts = starts_of(self.bound, n_starts, problems, _SCALE, self.starts)
-        found = self._minimise(problems, starts)
+        starts = starts_of(self.bound, n_starts, problems, self.starts, self.evaluations)
+        self.gradients += starts.gradients
+        found = self._minimise(problems, starts.flat)
         noise = self._fresh(_FRESH // 2)
-        elbos = [fresh_elbo(self.bound, x, noise).elbo for x in found.x]
+        elbos = [self._elbo(x, self.noise(draws), noise).elbo for x in found.x]
         order = sorted(range(len(elbos)), key=lambda r: elbos[r] if elbos[r] == elbos[r] else -torch.inf)
         r = order[-1]
         best = _Standing(found.x[r], draws, -float(found.value[r]), bool(found.converged[r]), found.reasons[r])
         best.hessian = None if found.hessian is None else found.hessian[r]
-        best.starts = [(elbos[s], bool(found.converged[s])) for s in range(len(elbos))]
+        best.starts = [(elbos[s], bool(found.converged[s])) for s in starts.of_start if s is not None]
         best.trace = [best.elbo]
         self._told(best)
         return best
@@ -207,16 +214,24 @@ class _Climb:
             best.settled, best.reason = bool(found.converged[0]), found.reasons[0]
         best.x, best.elbo = x, -value
         best.trace.append(best.elbo)
-        best.response = Response(problems, x)
-        best.draws = len(noise)
         self._count(problems)
+        spread = best.remaining * _SETS
+        if promised < stop and spread < _ALIKE[0]:
+            best.response = response
+        else:
+            sets = 4 if spread < _ALIKE[1] else _SETS
+            problems = at_draws(self.bound, noise[: sets * best.draws], recordable=False)
+            best.response = Response(problems, x)
+            self._count(problems)
+        best.draws, best.together = len(noise), noise
         self._told(best)
         return True
 
     # --- the verdict ------------------------------------------------------------------------------------------------
 
     def judge(self, best: _Standing) -> Ascent:
-        fresh = fresh_elbo(self.bound, best.x, self._fresh(_FRESH))
+        fitted = self.noise(best.draws) if best.together is None else best.together
+        fresh = self._elbo(best.x, fitted, self._fresh(_FRESH))
         response = best.response
         if not self.size:
             problems = at_draws(self.bound, self.noise(1))
@@ -291,6 +306,11 @@ class _Climb:
         if self.draws is None:
             return self.like.new_empty(1, 0)
         return self.draws.matched(draws).to(self.like)
+
+    def _elbo(self, x: Tensor, fitted: Tensor, fresh: Tensor) -> FreshValue:
+        """On fresh draws, discrete factors at their best for those that were fitted."""
+        self.bound.settle(x, fitted)
+        return fresh_elbo(self.bound, x, fresh)
 
     def _fresh(self, draws: int) -> Tensor:
         if not self.size:

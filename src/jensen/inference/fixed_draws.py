@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Generator, Tensor
 
 from jensen.errors import NonFiniteError
 from jensen.inference.curvature import Problems
+from jensen.inference.modes import modes_of
 from jensen.inference.objective import Bound
+from jensen.inference.variational.base import Factor
 
-__all__ = ["FreshValue", "at_draws", "at_sets", "factor_of", "fresh_elbo", "model_parameters", "reach_of", "starts_of"]
+__all__ = [
+    "FreshValue",
+    "Starts",
+    "at_draws",
+    "at_sets",
+    "factor_of",
+    "fresh_elbo",
+    "model_parameters",
+    "reach_of",
+    "starts_of",
+]
 
-_WIDTH, _TRIES = 2.0, 10
+_WIDTH, _NARROW, _TRIES = 2.0, 0.1, 10
 _REACH = 2.0
 _FORWARD = 2_000_000
 
@@ -27,7 +41,7 @@ def _mapped(bound: Bound, function: Callable[..., Tensor], *arguments: Tensor) -
 
 
 def at_draws(bound: Bound, noise: Tensor, *, recordable: bool = True) -> Problems:
-    """Minus the bound at draws (M, N) as a function of parameters, (R, P) -> (R,); recorded where many are asked for."""
+    """Minus the bound at draws (M, N), (R, P) -> (R,); `recordable` where more than a few gradients are needed."""
     return Problems(
         lambda flat: -_mapped(bound, lambda each: bound.value(each, noise), flat),
         recordable=recordable and bound.target.vectorised,
@@ -91,58 +105,109 @@ def factor_of(bound: Bound, index: int) -> str:
     """Whose parameter it is, in words."""
     for name, place in bound.at(torch.arange(len(bound.flat()))).items():
         if index in place.reshape(-1).tolist():
-            parts = name.split(".")
-            if parts[:2] != ["family", "factors"]:
-                return f"parameter {name}"
-            latents = bound.family.factors[int(parts[2])].names
-            return f"{parts[-1]} of q({', '.join(map(str, latents))})"
+            latents = _latents_of(bound, name)
+            return f"{name.rpartition('.')[2]} of q({', '.join(latents)})" if latents else f"parameter {name}"
     raise IndexError(index)
 
 
-def starts_of(bound: Bound, count: int, problems: Problems, scale: float, generator: Generator) -> Tensor:
-    """Parameters to start from, (count, P): q narrow and at zero, then at points uniform in (-2, 2) of the coordinates.
+def _latents_of(bound: Bound, name: str) -> tuple[str, ...]:
+    """The latents whose factor of q a parameter is part of; none for the model's own."""
+    parts = name.split(".")
+    if parts[:2] != ["family", "factors"]:
+        return ()
+    return cast(Factor, bound.family.factors[int(parts[2])]).names
 
-    A start at which the bound is not finite is drawn again, nearer and nearer to zero.
+
+@dataclass
+class Starts:
+    """Where a climb of the bound begins.
+
+    Attributes:
+        flat: parameters, (R, P).
+        of_start: for each start that was asked for, the row that it led to; None where there is none.
+        gradients: that finding them took.
+    """
+
+    flat: Tensor
+    of_start: list[int | None]
+    gradients: int = 0
+
+
+def starts_of(bound: Bound, count: int, problems: Problems, generator: Generator, evaluations: int) -> Starts:
+    """Parameters to start from: q at modes of the log density that climbs from `count` points lead to.
+
+    The points are zero and others uniform in (-2, 2) of the real coordinates. A point from which no mode is found
+    (there is none in a funnel, or with improper priors), or every point if latents are discrete, is a start itself,
+    with a narrow q; where the bound is not finite there, it is drawn again, nearer and nearer to zero.
 
     Raises:
-        NonFiniteError: there is none at which it is finite.
+        NonFiniteError: there is none at which the bound is finite.
     """
     kept = bound.flat()
     try:
-        rows = torch.stack([_start(bound, kept, 0.0 if r == 0 else _WIDTH, scale, generator) for r in range(count)])
-        for attempt in range(_TRIES):
-            bad = ~problems(rows)[0].isfinite()
-            if not bool(bad.any()):
-                return rows
-            width = _WIDTH * 0.7**attempt
-            for r in bad.nonzero()[:, 0].tolist():
-                rows[r] = _start(bound, kept, width, scale * 0.7**attempt, generator)
+        return _starts(bound, count, problems, generator, evaluations, kept)
     finally:
         bound.load(kept)
-    good = problems(rows)[0].isfinite()
+
+
+def _starts(
+    bound: Bound, count: int, problems: Problems, generator: Generator, evaluations: int, kept: Tensor
+) -> Starts:
+    points = [_point(bound, 0.0 if r == 0 else _WIDTH, generator) for r in range(count)]
+    rows: list[Tensor] = []
+    of_start: list[int | None] = [None] * count
+    gradients = 0
+    if bound.target.continuous:
+        modes = modes_of(bound.target, torch.stack(points), evaluations)
+        gradients, of_start = modes.gradients, list(modes.of_start)
+        for centre, sd in zip(modes.centres, modes.sds, strict=True):
+            rows.append(_placed(bound, kept, centre, sd, None))
+    for r in range(count):
+        if of_start[r] is None:
+            of_start[r] = len(rows)
+            rows.append(_placed(bound, kept, points[r], _NARROW, generator if r else None))
+    flat = torch.stack(rows)
+    for attempt in range(_TRIES):
+        bad = ~problems(flat)[0].isfinite()
+        if not bool(bad.any()):
+            return Starts(flat, of_start, gradients)
+        shrunk = 0.7**attempt
+        for r in bad.nonzero()[:, 0].tolist():
+            flat[r] = _placed(bound, kept, _point(bound, _WIDTH * shrunk, generator), _NARROW * shrunk, generator)
+    good = problems(flat)[0].isfinite()
     if not bool(good.any()):
         raise NonFiniteError(
-            f"the ELBO is NaN or infinite at every one of {count * (_TRIES + 1)} starts: look for overflow, or for "
-            "values outside of a distribution's support, in the log joint, and give q's family a start by `place`"
+            f"the ELBO is NaN or infinite at every one of {len(flat) * (_TRIES + 1)} starts: look for overflow, or for "
+            "values outside of a distribution's support, in the log joint"
         )
-    return rows[good]
+    new = (torch.cumsum(good, 0) - 1).tolist()
+    return Starts(flat[good], [new[r] if r is not None and bool(good[r]) else None for r in of_start], gradients)
 
 
-def _start(bound: Bound, kept: Tensor, width: float, scale: float, generator: Generator) -> Tensor:
-    """Parameters of one start: q of continuous latents placed, that of discrete ones disturbed."""
+def _point(bound: Bound, width: float, generator: Generator) -> Tensor:
+    uniform = torch.rand(bound.target.coordinates.size, dtype=torch.float64, generator=generator)
+    return (width * (2 * uniform - 1)).to(bound.flat())
+
+
+def _placed(bound: Bound, kept: Tensor, centre: Tensor, scale: Tensor | float, generator: Generator | None) -> Tensor:
+    """Parameters with q of continuous latents placed, and that of discrete ones disturbed by a generator."""
     coordinates = bound.target.coordinates
     bound.load(kept)
     if coordinates.size:
-        centre = width * (2 * torch.rand(1, coordinates.size, dtype=torch.float64, generator=generator) - 1)
-        centre = centre.to(kept)
-        bound.family.place({name: part[0] for name, part in coordinates.split(centre).items()}, scale)
+        parts = {name: part[0] for name, part in coordinates.split(centre.unsqueeze(0)).items()}
+        scales: float | dict[str, Tensor] = 0.0
+        if isinstance(scale, Tensor):
+            scales = {name: part[0] for name, part in coordinates.split(scale.unsqueeze(0)).items()}
+        else:
+            scales = scale
+        bound.family.place(parts, scales)
     flat = bound.flat()
+    if generator is None:
+        return flat
     latents = bound.target.model.latents
     for name, place in bound.at(torch.arange(len(flat))).items():
-        parts = name.split(".")
-        if parts[:2] == ["family", "factors"] and width:
-            factor = bound.family.factors[int(parts[2])]
-            if all(latents[str(latent)].discrete for latent in factor.names):
-                noise = torch.randn(place.numel(), dtype=torch.float64, generator=generator)
-                flat[place.reshape(-1)] += noise.to(flat)
+        own = _latents_of(bound, name)
+        if own and all(latents[latent].discrete for latent in own):
+            noise = torch.randn(place.numel(), dtype=torch.float64, generator=generator)
+            flat[place.reshape(-1)] += noise.to(flat)
     return flat

@@ -46,7 +46,11 @@ class Response:
             return
         times = problems.product(x.unsqueeze(0))
         mask = self._free.to(x.dtype)
-        self._times = lambda v: times((v * mask).unsqueeze(1)).squeeze(1) * mask
+
+        def masked(vectors: Tensor) -> Tensor:
+            return times((vectors * mask).unsqueeze(1)).squeeze(1) * mask
+
+        self._times = masked
         probes = torch.randn(_PROBES, len(x), dtype=x.dtype, generator=torch.Generator().manual_seed(0)).sign()
         probes = probes.to(x.device)
         diagonal = (probes * self._times(probes)).mean(0).abs()  # Bekas, Kokiopoulou & Saad 2007
@@ -55,7 +59,7 @@ class Response:
     def fixing(self, free: Tensor) -> Response:
         """The response of some parameters while the others are held; only where H is written down."""
         assert self._hessian is not None
-        other = object.__new__(Response)
+        other: Response = object.__new__(Response)
         other.definite = other.solved = True
         other._free, other._hessian = free, self._hessian
         other._factorise(self._hessian)
