@@ -18,7 +18,7 @@ from sklearn.datasets import load_iris
 from torch.distributions import Categorical, Dirichlet, Normal
 
 from jensen.inference import Model, categorical, fit, positive, real, simplex
-from jensen.plots import latent_space, save
+from jensen.plots import ellipses, save
 
 COMPONENTS = 3
 
@@ -55,8 +55,16 @@ def main() -> None:
     for k in range(COMPONENTS):
         found = [int((iris.target[component == k] == s).sum()) for s in range(3)]
         print(f"component {k}: " + ", ".join(f"{n} {name}" for n, name in zip(found, iris.target_names, strict=True)))
-    names = [f"component {k}" for k in range(COMPONENTS)]
-    print(save(latent_space(x.numpy(), component, class_names=names), output / "flowers.png"))
+    draws = result.sample(2000)
+    figure = ellipses(
+        x.numpy(),
+        draws["means"].mean(0).numpy(),
+        torch.diag_embed(draws["scales"].mean(0) ** 2).numpy(),
+        labels=component,
+        names=("petal length (standardised)", "petal width"),
+        title="Flowers by their likeliest component",
+    )
+    print(save(figure, output / "flowers.png"))
 
 
 if __name__ == "__main__":

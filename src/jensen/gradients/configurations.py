@@ -82,7 +82,7 @@ def profilable(factor: FactorPosterior, others: Sequence[FactorPosterior], depen
 
 
 def _best(found: Mapping[str, Tensor], factor: FactorPosterior, dependence: DependenceMap | None) -> Tensor:
-    """log q of the best q of a profilable factor, (values, rows), from terms at each value, (values, samples, *plates)."""
+    """log q of a profilable factor's best q, (values, rows), from terms at each value, (values, samples, *plates)."""
     total: Tensor | float = 0.0
     for name, values in found.items():
         if relation(dependence, name, factor) == "absent":

@@ -144,13 +144,12 @@ class Estimator(ABC):
             min((part.limit for part in parts if part.draw is None), default=0),
             [p.factor for p in parts if p.profile and not scales and profilable(p.factor, enumerated, dependence)],
         )
+        entropies = {name: entropy_of(log_q).unsqueeze(0) for name, log_q in best.items()}
+        owns = [entropies.get(part.factor.names[0], part.own) for part in parts]
         parts = [
-            replace(part, own=entropy_of(best[part.factor.names[0]]).unsqueeze(0))
-            if part.factor.names[0] in best
-            else part
-            for part in parts
+            replace(part, own=own * (scales or {}).get(part.factor.plate or "", 1.0))
+            for part, own in zip(parts, owns, strict=True)
         ]
-        parts = [replace(part, own=part.own * (scales or {}).get(part.factor.plate or "", 1.0)) for part in parts]
         per_draw = sum_draws([*averaged.values(), *(part.own for part in parts)], samples)
         surrogate = per_draw.mean()
         signal = Signal(averaged, dependence, per_draw.detach())

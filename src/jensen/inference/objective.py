@@ -96,7 +96,7 @@ class Bound(nn.Module):
         return [(n, p) for n, p in self.named_parameters() if p.requires_grad and id(p) not in settled]
 
     def flat(self) -> Tensor:
-        """All parameters as one vector, (P,), without history; after `profile` those of profiled factors are left out."""
+        """All parameters as one vector, (P,), without history; after `profile` without those of profiled factors."""
         parts = [p.detach().reshape(-1) for _, p in self._free()]
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
 
