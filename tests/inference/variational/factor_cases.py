@@ -65,8 +65,11 @@ class Case:
         factor = self.build()
         generator = seeded(seed)
         with torch.no_grad():
-            for parameter in factor.parameters():
-                parameter.add_(spread * torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator))
+            for name, parameter in factor.named_parameters():
+                if not parameter.requires_grad:
+                    continue
+                unit = 30 if "change" in name else 1  # a flow's weights are counted in small units
+                parameter.add_(unit * spread * torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator))
         return factor
 
     @property

@@ -21,6 +21,8 @@ from jensen.inference.variational.layout import Layout, continuous, standard_noi
 __all__ = ["FlowFactor", "FlowPosterior", "flow"]
 
 _LOG_2PI = math.log(2 * math.pi)
+_UNIT = 0.03
+"""of the nets' weights: a step that suits locations in standard deviations and logarithms would throw a net about"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class FlowFactor(Factor):
 
     Durkan et al. 2019, "Neural spline flows". f is the identity at the start (so q is N(loc, exp(2 log_scale))) and
     beyond 5 standard deviations; draws take one pass through each net, densities of other points two. Its hidden
-    weights are random, the same for the same seed.
+    weights are random, the same for the same seed; the parameters `change` are what is added to them, in units in which
+    one step size suits nets and locations.
 
     Args:
         variables: the latents.
@@ -141,11 +144,13 @@ class FlowFactor(Factor):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.net = _Couplings(zuko.flows.NSF(size, bins=bins, transforms=transforms, **net).transform.double())
-        self._start()
+        self.net.requires_grad_(False)
+        self._to_identity()
+        self.change = nn.ParameterList(torch.zeros_like(weight) for weight in self.net.parameters())
 
     @torch.no_grad()
-    def _start(self) -> None:
-        """The identity: no outputs of the nets, which keep their hidden weights."""
+    def _to_identity(self) -> None:
+        """No outputs of the nets, which keep their hidden weights."""
         for transform in self.net.lazy.transforms:
             last = transform.hyper[-1] if hasattr(transform, "hyper") else transform
             for parameter in last.parameters():
@@ -153,13 +158,16 @@ class FlowFactor(Factor):
 
     def forward(self, batch: Any = None) -> FlowPosterior:
         self.layout.need_all_rows(batch)
-        return FlowPosterior(self.layout, self.loc, self.log_scale, self.net, dict(self.net.named_parameters()))
+        starts = self.net.named_parameters()
+        weights = {name: start + _UNIT * change for (name, start), change in zip(starts, self.change, strict=True)}
+        return FlowPosterior(self.layout, self.loc, self.log_scale, self.net, weights)
 
     @torch.no_grad()
     def place(self, centre: Mapping[str, Tensor], scale: float | Mapping[str, Tensor]) -> None:
         """Set the parameters: see `Factor.place`; a normal distribution again, if any latent is placed."""
         if self.layout.place(self.loc, self.log_scale, centre, scale):
-            self._start()
+            for change in self.change:
+                change.zero_()
 
     def extra_repr(self) -> str:
         return f"{', '.join(self.names)}: {self.layout.size} coordinates"
