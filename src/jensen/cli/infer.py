@@ -232,8 +232,9 @@ def file(
     *,
     data: Annotated[Path | None, Parameter(metavar="FILE", help=".json, .zip of one, or .npz: values by name")] = None,
     family: Annotated[
-        Literal["mean_field", "full_rank", "low_rank", "flow"], Parameter(help="what q may be", show_choices=True)
-    ] = "mean_field",
+        Literal["mean_field", "full_rank", "low_rank", "flow"] | None,
+        Parameter(help="what q may be, if not mean_field", show_choices=True),
+    ] = None,
     method: Annotated[
         Literal["auto", "deterministic", "stochastic", "pathfinder"], Parameter(help="the way up", show_choices=True)
     ] = "auto",

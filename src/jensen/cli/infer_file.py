@@ -71,7 +71,7 @@ class FileRequest:
 
     file: Path
     data: Path | None = None
-    family: str = "mean_field"
+    family: str | None = None
     method: str = "auto"
     seed: int = 0
     run: Path | None = None
@@ -210,7 +210,7 @@ def _facts(request: FileRequest, result: FitResult, seconds: float) -> FileFacts
     return FileFacts(
         file=str(request.file.resolve()),
         data=None if request.data is None else str(request.data.resolve()),
-        family=request.family,
+        family=request.family or ("mixture of normals" if result.method == "pathfinder" else "mean_field"),
         method=result.method,
         seed=request.seed,
         seconds=seconds,

@@ -7,11 +7,12 @@ from jensen.inference.checks import check_conjugate
 from jensen.inference.conjugate import Columns, ConjugateModel, Data, Latent, Moments, Parameter, State
 from jensen.inference.evaluation import evaluate
 from jensen.inference.fit import fit, prepare
-from jensen.inference.fit_result import FitResult
-from jensen.inference.fit_store import load_fit
+from jensen.inference.fit_result import Expectation, FitResult
+from jensen.inference.fit_store import is_fit, load_fit
 from jensen.inference.methods import Result, infer
 from jensen.inference.model import Batch, Model, Values
 from jensen.inference.objective import Bound
+from jensen.inference.posterior_summary import Summary
 from jensen.inference.steps import Adaptive, RobbinsMonro
 from jensen.inference.stochastic import Svi
 from jensen.inference.store import load_posterior, save_posterior
@@ -28,7 +29,9 @@ from jensen.inference.supports import (
     simplex,
     unit_interval,
 )
+from jensen.inference.target import Target
 from jensen.inference.variational import amortised, blocks, flow, full_rank, low_rank, mean_field
+from jensen.inference.verdict import ParetoK
 
 __all__ = [
     "Adaptive",
@@ -37,15 +40,19 @@ __all__ = [
     "Columns",
     "ConjugateModel",
     "Data",
+    "Expectation",
     "FitResult",
     "Latent",
     "Model",
     "Moments",
     "Parameter",
+    "ParetoK",
     "Result",
     "RobbinsMonro",
     "State",
+    "Summary",
     "Svi",
+    "Target",
     "Values",
     "amortisation_gap",
     "amortised",
@@ -60,6 +67,7 @@ __all__ = [
     "flow",
     "full_rank",
     "infer",
+    "is_fit",
     "load_fit",
     "load_posterior",
     "low_rank",

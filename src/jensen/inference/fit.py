@@ -30,7 +30,7 @@ FamilyChoice: TypeAlias = str | Family | Mapping[str, Any] | Callable[[Model], F
 def fit(
     model: Model,
     data: Any = None,
-    family: FamilyChoice = "mean_field",
+    family: FamilyChoice | None = None,
     method: str = "auto",
     *,
     estimator: Estimator | None = None,
@@ -42,7 +42,7 @@ def fit(
     Args:
         model: a black-box model.
         data: a tensor, a mapping of tensors, arrays, lists and numbers, or `Columns`.
-        family: "mean_field", "full_rank", "low_rank", "flow"; families of the library by latent, e.g. `{"rate":
+        family: "mean_field" (the default), "full_rank", "low_rank", "flow"; families of the library by latent, e.g. `{"rate":
             Gamma}`, the others normal; a function of the model that makes one, or a `Family`, which is changed.
         method: "deterministic": fixed draws and second-order ascent. "stochastic": new draws (and minibatches) at each
             step. "pathfinder": normal approximations along an optimisation path. "auto": the first where all draws
@@ -61,7 +61,9 @@ def fit(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    bound = prepare(model, data, family, estimator, seed)
+    if method == "pathfinder" and (family is not None or estimator is not None):
+        raise ValueError("pathfinder finds a family of its own: leave family and estimator out")
+    bound = prepare(model, data, "mean_field" if family is None else family, estimator, seed)
     chosen = _choose(bound, options) if method == "auto" else method
     climb = {
         "deterministic": deterministic.climb,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Generator, Tensor, nn
 from jensen.errors import DataError
 from jensen.inference.conjugate import Columns
 from jensen.inference.supports import Variable
+
+if TYPE_CHECKING:
+    from jensen.inference.target import Target
 
 __all__ = ["Batch", "Model", "Terms", "Values", "as_data"]
 
@@ -104,6 +107,12 @@ class Model:
             raise ValueError(f"plates need sizes of at least 1, got {self.plates}")
         if len(set(self.plates.values())) != len(self.plates):
             raise ValueError(f"plates are told apart by their sizes, but two are equal: {self.plates}")
+
+    def target(self, data: Any = None) -> Target:
+        """The log joint at these data; see `jensen.inference.target.Target`."""
+        from jensen.inference.target import Target  # which knows this module
+
+        return Target(self, data)
 
     @property
     def rows(self) -> str | None:

@@ -119,7 +119,15 @@ class Target(nn.Module):
         return self.log_prob(values, batch) + log_jacobian
 
     def one(self, values: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
-        """Unscaled terms of one draw."""
+        """Unscaled terms of one draw; numbers that the log joint makes tensors of are of double precision."""
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)  # else HalfCauchy(5.0) would round what it is given to single precision
+        try:
+            return self._one(values, batch)
+        finally:
+            torch.set_default_dtype(before)
+
+    def _one(self, values: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
         named = dict(self.theta.named_parameters()) if self._named and self.theta is not None else {}
         terms = self.model.log_joint(Values({**values, **named}), batch)
         terms = terms if isinstance(terms, Mapping) else {"log_joint": terms}

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from jensen.nn.bayesian import BayesianConv2d, BayesianLinear
+from jensen.nn.bayesian_network import BayesianElbo, bayesian_elbo, kl_divergence, posterior_mean
 from jensen.nn.blocks import activation, halvings, norm1d, norm2d
 from jensen.nn.build import make_decoder, make_encoder, net_kind
 from jensen.nn.conv import ConvDecoder, ConvEncoder
 from jensen.nn.mlp import MLP
 from jensen.nn.resnet import ResidualBlock, ResnetDecoder, ResnetEncoder
+from jensen.nn.variational_dropout import VariationalDropout, VariationalDropoutLinear
+from jensen.nn.weight_noise import BayesianLayer
 
 __all__ = [
     "MLP",
+    "BayesianConv2d",
+    "BayesianElbo",
+    "BayesianLayer",
+    "BayesianLinear",
     "ConvDecoder",
     "ConvEncoder",
     "ResidualBlock",
     "ResnetDecoder",
     "ResnetEncoder",
+    "VariationalDropout",
+    "VariationalDropoutLinear",
     "activation",
+    "bayesian_elbo",
     "halvings",
+    "kl_divergence",
     "make_decoder",
     "make_encoder",
     "net_kind",
     "norm1d",
     "norm2d",
+    "posterior_mean",
 ]

@@ -6,6 +6,8 @@ Figures are free of pyplot's global state: they need no display and no closing. 
 from __future__ import annotations
 
 from jensen.plots.animation import save_animation
+from jensen.plots.calibration import confidences, reliability
+from jensen.plots.estimators import variance_ladder
 from jensen.plots.files import png, save
 from jensen.plots.gradients import (
     GaussianPair,
@@ -19,6 +21,7 @@ from jensen.plots.images import image_grid, neighbours, reconstructions, walk
 from jensen.plots.inference import elbo_curve, ellipses, intervals, relevance, topics
 from jensen.plots.latent import kl_per_dimension, latent_space
 from jensen.plots.matrices import emission_table, loadings, states
+from jensen.plots.posterior import elbo_trace, pairs, prior_posterior
 from jensen.plots.random_latents import Decoded, LatentProbe, random_latents
 from jensen.plots.scaling import loglog_scaling
 from jensen.plots.tables import table_reconstructions, table_samples
@@ -29,8 +32,10 @@ __all__ = [
     "GaussianPair",
     "LatentProbe",
     "ascent_paths",
+    "confidences",
     "curves",
     "elbo_curve",
+    "elbo_trace",
     "ellipses",
     "emission_table",
     "fit_frame",
@@ -43,11 +48,14 @@ __all__ = [
     "loglog_scaling",
     "near_and_far",
     "neighbours",
+    "pairs",
     "passes_to_optimum",
     "png",
+    "prior_posterior",
     "random_latents",
     "reconstructions",
     "relevance",
+    "reliability",
     "save",
     "save_animation",
     "schedule",
@@ -55,5 +63,6 @@ __all__ = [
     "table_reconstructions",
     "table_samples",
     "topics",
+    "variance_ladder",
     "walk",
 ]

@@ -79,7 +79,8 @@ class DiagonalNormal(Factor):
         name = self.names[0]
         if name in centre:
             self.loc.copy_(centre[name])
-            self.log_scale.copy_(torch.as_tensor(scale[name] if isinstance(scale, Mapping) else scale).log())
+            spread = scale[name] if isinstance(scale, Mapping) else scale
+            self.log_scale.copy_(torch.as_tensor(spread, dtype=self.loc.dtype).log())
 
     def mean(self) -> Tensor:
         return self.loc.reshape(-1)
