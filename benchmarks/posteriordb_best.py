@@ -17,8 +17,9 @@ from benchmarks.posteriordb_judge import CHUNK, Judge
 __all__ = ["Normal", "polish"]
 
 SEED = 15_485_863
-SECONDS = 20.0  # that one polish may take; sets the draws
+EACH = 50  # draws a parameter: fitting them costs about 0.01 nat of the ELBO
 LEAST, MOST = 256, 4_096
+SECONDS = 10.0  # that one polish should take at most
 STEPS = 300
 DENSE = 12  # coordinates up to which a full covariance is polished
 
@@ -41,20 +42,22 @@ class Normal:
 def polish(judge: Judge, loc: Tensor, scale: Tensor, *, dense: bool = False) -> Normal | None:
     """Climb from independent normals; None where a full covariance would have too many parameters.
 
-    Work is done in the start's units, (u - loc) / scale, on antithetic draws; their number is what fits into the time.
+    Work is done in the start's units, (u - loc) / scale, on antithetic draws: as many as the parameters ask for, or
+    fewer where the log joint is slow.
     """
     if dense and judge.size > DENSE:
         return None
     unpack = _dense if dense else _diagonal
-    noise = _noise(judge, loc, scale)
     size = judge.size
+    count = size + (size * (size + 1) // 2 if dense else size)
+    noise = _noise(judge, loc, scale, EACH * count)
 
     def value(parameters: Tensor) -> Tensor:
         shift, lower = unpack(parameters, size)
         points = loc + scale * (shift + noise @ lower.mT)
         return judge.target.log_density(points).mean() + lower.diagonal().log().sum()
 
-    parameters = _climb(value, size + (size * (size + 1) // 2 if dense else size))
+    parameters = _climb(value, count)
     shift, lower = unpack(parameters, size)
     centre, factor = loc + scale * shift, scale[:, None] * lower
     return Normal(centre, factor, elbo(judge, centre, factor))
@@ -70,12 +73,12 @@ def elbo(judge: Judge, loc: Tensor, factor: Tensor) -> float:
     return total if math.isfinite(total) else -math.inf
 
 
-def _noise(judge: Judge, loc: Tensor, scale: Tensor) -> Tensor:
+def _noise(judge: Judge, loc: Tensor, scale: Tensor, wanted: int) -> Tensor:
     trial = (loc + scale * judge.noise[:LEAST]).requires_grad_()
     start = time.perf_counter()
     judge.target.log_density(trial).sum().backward()
     seconds = time.perf_counter() - start
-    count = int(min(MOST, max(LEAST, LEAST * SECONDS / (STEPS / 3) / seconds)))
+    count = int(max(LEAST, min(MOST, wanted, LEAST * SECONDS / (STEPS / 3) / seconds)))
     half = torch.randn(count // 2, judge.size, dtype=torch.float64, generator=torch.Generator().manual_seed(SEED))
     half = half / half.square().mean(0).sqrt()
     return torch.cat([half, -half])

@@ -52,10 +52,11 @@ class NumPyro:
 
         model = twins_numpyro.MODELS[case.twin]
         svi = SVI(model, AutoNormal(model), Adam(STEP), Trace_ELBO(), **case.arrays())
-        self._svi, self._block = svi, jax.block_until_ready
+        self._svi = svi
+        self._block: Any = jax.block_until_ready
         self._state = svi.init(jax.random.PRNGKey(SEED))
-        run = jax.jit(lambda state, n: jax.lax.fori_loop(0, n, lambda _, s: svi.update(s)[0], state))
-        self._run: Any = run.lower(self._state, 1).compile()
+        run: Any = jax.jit(lambda state, n: jax.lax.fori_loop(0, n, lambda _, s: svi.update(s)[0], state))
+        self._run = run.lower(self._state, 1).compile()
 
     def advance(self, steps: int) -> None:
         """Take gradient steps."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks import models
 from benchmarks.posteriordb_climbers import CLIMBERS
@@ -19,12 +20,21 @@ from benchmarks.posteriordb_judge import Judge
 
 NEAR = 0.1
 
-__all__ = ["Peer"]
+__all__ = ["Look", "Peer"]
 
 FIRST, GROWTH = 200, 1.25  # steps before the first look, and how many times as many before each next
 ENOUGH = 4_000  # steps before a plateau is believed
 PLATEAU = 0.05  # nats that the best ELBO must gain while steps double
 PATIENCE = 300.0  # seconds beyond its budget in which a peer must answer: it compiles in them
+
+
+class Look(NamedTuple):
+    """A peer's state at some time: seconds that passed and that its processor worked, steps, nats."""
+
+    seconds: float
+    cpu_seconds: float
+    steps: int
+    elbo: float
 
 
 class Peer:
@@ -45,8 +55,9 @@ class Peer:
         """Run until its ELBO rests or `budget` seconds are over.
 
         Returns:
-            Numbers by name: `seconds` of steps alone until the ELBO was first within 0.1 nat of the best of the run,
-            `compile_seconds`, `elbo` (the best), `plateau` (whether it rested), errors; or `failed` alone.
+            Numbers by name: `seconds` (and `cpu_seconds`) of steps alone until the ELBO was first within 0.1 nat of the
+            best of the run, `compile_seconds`, `elbo` (the best), `plateau` (whether it rested), errors; or `failed`
+            alone.
         """
         try:
             return self._climb(case, judge, budget)
@@ -63,25 +74,26 @@ class Peer:
 
     def _climb(self, case: str, judge: Judge, budget: float) -> dict[str, Any]:
         compiling = self._ask(("make", case), PATIENCE)
-        looks: list[tuple[float, int, float]] = []  # seconds, steps, ELBO
-        clock, steps, best, approximation = 0.0, 0, -float("inf"), None
+        looks: list[Look] = []
+        clock, cpu, steps, best, approximation = 0.0, 0.0, 0, -float("inf"), None
         while clock < budget and not _rests(looks):
             wanted = FIRST if not steps else int(steps * (GROWTH - 1.0))
             if steps:
                 wanted = max(1, min(wanted, int((budget - clock) * steps / clock) + 1))
-            seconds, sites = self._ask(("advance", wanted), budget + PATIENCE)
-            clock, steps = clock + seconds, steps + wanted
+            seconds, of_cpu, sites = self._ask(("advance", wanted), budget + PATIENCE)
+            clock, cpu, steps = clock + seconds, cpu + of_cpu, steps + wanted
             loc, scale = judge.vectors(sites)
             elbo = judge.elbo(loc, scale)
-            looks.append((clock, steps, elbo))
+            looks.append(Look(clock, cpu, steps, elbo))
             if approximation is None or elbo > best:
                 best, approximation = elbo, (loc, scale)
         if best == -float("inf") or approximation is None:
             return {"failed": "its ELBO was never finite", "compile_seconds": compiling}
-        near = next(look for look in looks if look[2] >= best - NEAR)
+        near = next(look for look in looks if look.elbo >= best - NEAR)
         return {
-            "seconds": near[0],
-            "steps": near[1],
+            "seconds": near.seconds,
+            "cpu_seconds": near.cpu_seconds,
+            "steps": near.steps,
             "compile_seconds": compiling,
             "elbo": best,
             "plateau": _rests(looks),
@@ -110,12 +122,12 @@ class Peer:
         there.close()
 
 
-def _rests(looks: list[tuple[float, int, float]]) -> bool:
+def _rests(looks: Sequence[Look]) -> bool:
     """Whether the best ELBO gained next to nothing while the steps doubled."""
-    if not looks or looks[-1][1] < ENOUGH:
+    if not looks or looks[-1].steps < ENOUGH:
         return False
-    half = [elbo for _, steps, elbo in looks if steps <= looks[-1][1] / 2]
-    return bool(half) and max(half) > -float("inf") and max(look[2] for look in looks) - max(half) < PLATEAU
+    half = [look.elbo for look in looks if look.steps <= looks[-1].steps / 2]
+    return bool(half) and max(half) > -float("inf") and max(look.elbo for look in looks) - max(half) < PLATEAU
 
 
 def _serve(line: Connection, peer: str, root: Path | None, threads: int | None) -> None:
@@ -127,7 +139,6 @@ def _serve(line: Connection, peer: str, root: Path | None, threads: int | None) 
     while True:
         what, argument = line.recv()
         try:
-            start = time.perf_counter()
             if what == "make":
                 case = models.case(argument, root)
                 start = time.perf_counter()
@@ -135,7 +146,9 @@ def _serve(line: Connection, peer: str, root: Path | None, threads: int | None) 
                 line.send(("done", time.perf_counter() - start))
             else:
                 assert climber is not None
+                start, cpu = time.perf_counter(), time.process_time()
                 climber.advance(argument)
-                line.send(("done", (time.perf_counter() - start, climber.normal())))
+                spent = time.perf_counter() - start, time.process_time() - cpu
+                line.send(("done", (*spent, climber.normal())))
         except Exception as error:  # told to the one who asked, and the next posterior may do better
             line.send(("failed", f"{type(error).__name__}: {error}"))

@@ -111,4 +111,5 @@ def test_pymc(kind: str, request: pytest.FixtureRequest, double: None) -> None:
         point = {
             variable.name: np.asarray(split[variable.name.removesuffix("_log__")][s]) for variable in model.value_vars
         }
-        assert float(log_density(point)) == pytest.approx(float(expected), rel=1e-9)
+        # PyTensor keeps small constants such as 5.0 in single precision
+        assert float(log_density(point)) == pytest.approx(float(expected), rel=1e-7)
