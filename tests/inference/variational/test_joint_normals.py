@@ -56,6 +56,18 @@ def test_low_rank_is_torchs_low_rank_multivariate_normal(name: str) -> None:
     assert ((found - wanted) / correlation / correlation[:, None]).abs().max() < 0.03
 
 
+def test_low_rank_parameters_are_standard_deviations_and_loadings_without_rotations() -> None:
+    factor = LowRankNormal({"z": s.real(5)}, {}, 3)
+    with torch.no_grad():
+        factor.lower.copy_(torch.randn(factor.lower.shape, dtype=torch.float64, generator=seeded(4)))
+        factor.log_scale.copy_(torch.linspace(-2.0, 1.0, 5))
+    q = factor()
+    torch.testing.assert_close(q.covariance.diagonal().sqrt(), factor.log_scale.exp())
+    assert factor.lower.shape == (5 * 3 - 3,)
+    assert (q.loadings.triu(1) == 0).all()
+    assert (q.loadings.tril() != 0).sum() == 12
+
+
 def climb(factor: torch.nn.Module, log_density: object, draws: int = 64) -> None:
     """L-BFGS on fixed draws, centred and whitened so that a Gaussian target is met exactly."""
     q = factor(None)
