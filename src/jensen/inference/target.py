@@ -56,16 +56,20 @@ class Target(nn.Module):
         return [n for n, v in self.data.items() if isinstance(v, Tensor) and v.dim() and len(v) == self.rows]
 
     def batch(self, index: Tensor | None = None) -> Any:
-        """The data, or some of their rows: entries as long as the first plate are cut, others stay whole."""
+        """The data, or some of their rows: entries as long as the first plate are cut, others stay whole.
+
+        Its `index` has the rows' numbers, (rows,), if the model has a plate; that of a tensor, too.
+        """
         if index is None:
             if isinstance(self.data, Tensor):
-                return self.data
+                every = None if self.rows is None else torch.arange(self.rows, device=self.device)
+                return _numbered(self.data[...], every)
             every = None if self.rows is None else torch.arange(self.rows, device=self.device)
             return Batch(self.data, every)
         if self.rows is None:
             raise ValueError("minibatches need a plate: Model(..., plates={'rows': N})")
         if isinstance(self.data, Tensor):
-            return self.data[index]
+            return _numbered(self.data[index], index)
         return Batch({n: v[index] if n in self._sliced else v for n, v in self.data.items()}, index)
 
     @property
@@ -229,6 +233,12 @@ def _unvalidated() -> Iterator[None]:
         yield
     finally:
         Distribution.set_default_validate_args(before)
+
+
+def _numbered(rows: Tensor, index: Tensor | None) -> Tensor:
+    """A tensor that knows which rows of the data it is."""
+    rows.index = index  # type: ignore[attr-defined]
+    return rows
 
 
 def sum_terms(terms: Mapping[str, Tensor]) -> Tensor:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from jensen.gradients.posterior import FactorPosterior, Posterior
-from jensen.inference.model import Batch, Model
-from jensen.inference.supports import Variable
+from jensen.inference.model import Model
 
-__all__ = ["Factor", "Family", "FamilyMaker", "Transformed", "rows_of"]
+__all__ = ["Factor", "Family", "FamilyMaker", "rows_of"]
 
 
 class Factor(nn.Module, ABC):
@@ -90,29 +89,11 @@ class Family(nn.Module):
 FamilyMaker: TypeAlias = Callable[[Model], Family]
 
 
-class Transformed:
-    """From a flat vector of real coordinates to some latents' values, and back."""
-
-    def __init__(self, variables: Mapping[str, Variable], shapes: Mapping[str, torch.Size]) -> None:
-        self.variables = dict(variables)
-        self.shapes = dict(shapes)
-        self.sizes = [shape.numel() for shape in self.shapes.values()]
-
-    def values(self, point: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Values by name and log |dz / du| summed to (samples,), for u of (samples, D)."""
-        values: dict[str, Tensor] = {}
-        log_jacobian = point.new_zeros(point.shape[:1])
-        parts = point.split(self.sizes, dim=1)
-        for (name, variable), part in zip(self.variables.items(), parts, strict=True):
-            u = part.reshape(len(part), *self.shapes[name])
-            transform = variable.transform
-            values[name] = transform(u)
-            log_jacobian = log_jacobian + transform.log_abs_det_jacobian(u, values[name]).reshape(len(u), -1).sum(1)
-        return values, log_jacobian
-
-
 def rows_of(parameter: Tensor, plate: str | None, batch: Any) -> Tensor:
-    """The rows' part of a parameter whose first dimension runs over `plate`: those of the batch's index."""
-    if plate is None or not isinstance(batch, Batch) or batch.index is None or len(batch.index) == len(parameter):
-        return parameter
-    return parameter[batch.index]
+    """The rows' part of a parameter whose first dimension runs over the plate of the rows: those of the batch's index.
+
+    Args:
+        plate: None for a parameter that is not cut.
+    """
+    index = None if plate is None else getattr(batch, "index", None)
+    return parameter if index is None else parameter[index]

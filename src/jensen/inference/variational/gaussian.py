@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from jensen.gradients.posterior import Draw, FactorPosterior
 from jensen.inference.supports import Variable
 from jensen.inference.variational.base import Factor, rows_of
+from jensen.inference.variational.layout import cut_plate
 
 __all__ = ["DiagonalNormal", "DiagonalNormalPosterior"]
 
@@ -66,12 +67,13 @@ class DiagonalNormal(Factor):
     def __init__(self, name: str, variable: Variable, sizes: Mapping[str, int]) -> None:
         super().__init__()
         self.names, self.variable, self.plate = (name,), variable, variable.plate
+        self._cut = cut_plate(variable.plate, sizes)
         shape = variable.unconstrained_shape(sizes)
         self.loc = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
         self.log_scale = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
 
     def forward(self, batch: Any = None) -> DiagonalNormalPosterior:
-        loc, log_scale = (rows_of(p, self.plate, batch) for p in (self.loc, self.log_scale))
+        loc, log_scale = (rows_of(p, self._cut, batch) for p in (self.loc, self.log_scale))
         return DiagonalNormalPosterior(self.names[0], self.variable, loc, log_scale)
 
     @torch.no_grad()
