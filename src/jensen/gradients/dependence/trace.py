@@ -55,6 +55,9 @@ def trace(
 ) -> Dependence:
     """Run a log joint once and follow its latents.
 
+    Control flow that depends on values is seen where values leave the tensors (`if`, `float`, `.item()`, sizes). What
+    cannot be seen is an operation that fails at other draws only, if the function catches the error.
+
     Args:
         fn: (values, batch) -> terms by name, or one tensor (the term "log_joint").
         values: one draw of each latent; those on a plate have it as their first dimension.
