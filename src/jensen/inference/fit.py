@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -23,6 +25,14 @@ __all__ = ["METHODS", "fit", "prepare"]
 METHODS = ("auto", "deterministic", "stochastic", "pathfinder")
 CHECKED = 8
 """draws at which the log joint is checked"""
+BLAMED = 200
+"""draws that say which term made the ELBO infinite"""
+
+_CLIMBS: Mapping[str, Callable[..., Ascent]] = {
+    "deterministic": deterministic.climb,
+    "stochastic": stochastic_ascent.climb,
+    "pathfinder": pathfinder.climb,
+}
 
 FamilyChoice: TypeAlias = str | Family | Mapping[str, Any] | Callable[[Model], Family]
 
@@ -42,8 +52,8 @@ def fit(
     Args:
         model: a black-box model.
         data: a tensor, a mapping of tensors, arrays, lists and numbers, or `Columns`.
-        family: "mean_field" (the default), "full_rank", "low_rank", "flow"; families of the library by latent, e.g. `{"rate":
-            Gamma}`, the others normal; a function of the model that makes one, or a `Family`, which is changed.
+        family: "mean_field" (the default), "full_rank", "low_rank", "flow"; families of the library by latent, e.g.
+            `{"rate": Gamma}`, the others normal; a function of the model that makes one, or a `Family`, which is changed.
         method: "deterministic": fixed draws and second-order ascent. "stochastic": new draws (and minibatches) at each
             step. "pathfinder": normal approximations along an optimisation path. "auto": the first where all draws
             can be differentiated or enumerated, there are no minibatches and q has no network; else the second.
@@ -59,19 +69,25 @@ def fit(
         NonFiniteError: the log joint is NaN or infinite at the start, or became so; names the term.
         Exception: of the log joint itself, with the latents' shapes in a note.
     """
+    if not isinstance(model, Model):
+        raise TypeError(f"fit needs a jensen.inference.Model first, got {type(model).__name__}")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if method == "pathfinder" and (family is not None or estimator is not None):
         raise ValueError("pathfinder finds a family of its own: leave family and estimator out")
+    if method != "auto":
+        _check_options(method, options)
     bound = prepare(model, data, "mean_field" if family is None else family, estimator, seed)
     chosen = _choose(bound, options) if method == "auto" else method
-    climb = {
-        "deterministic": deterministic.climb,
-        "stochastic": stochastic_ascent.climb,
-        "pathfinder": pathfinder.climb,
-    }[chosen]
-    ascent: Ascent = climb(bound, seed=seed, **options)
+    _check_options(chosen, options)
+    if options.get("batch_size") is not None:
+        with torch.no_grad():
+            q = bound.family(bound.target.whole)
+            bound.target.check_rows(q.sample(1, torch.Generator().manual_seed(seed)), int(options["batch_size"]))
+    ascent = _CLIMBS[chosen](bound, seed=seed, **options)
     bound.load(ascent.flat)
+    if not math.isfinite(ascent.elbo):
+        ascent.reason += _blamed(bound, seed)
     result = FitResult(bound, ascent, method=chosen)
     if not ascent.converged:
         advice = f" {ascent.advice}" if ascent.advice else ""
@@ -113,6 +129,30 @@ def make_family(model: Model, family: FamilyChoice) -> Family:
     if not isinstance(made, Family):
         raise TypeError(f"the function for the family should return a Family, got {type(made).__name__}")
     return made
+
+
+def _check_options(method: str, options: Mapping[str, Any]) -> None:
+    """Options that this way up does not have, and which has them."""
+    known = {name: list(inspect.signature(climb).parameters)[1:] for name, climb in _CLIMBS.items()}
+    wrong = next((name for name in options if name not in known[method]), None)
+    if wrong is None:
+        return
+    others = [f"method={name!r}" for name in known if wrong in known[name]]
+    listed = ", ".join(name for name in known[method] if name != "seed")
+    elsewhere = f"; {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it" if others else ""
+    raise TypeError(f"method={method!r} has no option {wrong!r}: it has {listed}{elsewhere}")
+
+
+@torch.no_grad()
+def _blamed(bound: Bound, seed: int) -> str:
+    """Which terms are not finite at how many draws of q; empty where q itself is not."""
+    values = bound.family(bound.target.whole).sample(BLAMED, torch.Generator().manual_seed(seed + 1))
+    if not all(bool(value.isfinite().all()) for value in values.values()):
+        return "; draws of q are infinite"
+    found = bound.target.terms(values)
+    shares = {n: float((~t.reshape(len(t), -1).isfinite().all(1)).double().mean()) for n, t in found.items()}
+    words = [f"term {name!r} is NaN or infinite at {share:.0%} of q's draws" for name, share in shares.items() if share]
+    return "".join(f"; {each}" for each in words)
 
 
 def _choose(bound: Bound, options: Mapping[str, Any]) -> str:

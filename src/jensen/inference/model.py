@@ -36,6 +36,8 @@ class Values(Mapping[str, Any]):
         return self._values[name]
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self._values:
+            raise KeyError(f"there is no {name!r}; there are: {', '.join(self._values) or 'none'}")
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -92,11 +94,18 @@ class Model:
         for name, variable in self.latents.items():
             if not isinstance(variable, Variable):
                 raise TypeError(f"latent {name!r} must be declared by real(), positive(), ..., got {variable!r}")
+            if hasattr(Values, name):
+                raise ValueError(f"latent {name!r} cannot be called so, since z.{name} is something else: rename it")
             if variable.plate is not None and variable.plate not in self.plates:
                 raise ValueError(f"latent {name!r} is on plate {variable.plate!r}, but plates are {self.plates}")
         if not callable(self.log_joint):
             raise TypeError(f"log_joint must be a function of (latents, data), got {self.log_joint!r}")
         if isinstance(self.parameters, Mapping):
+            taken = [name for name in self.parameters if hasattr(Values, name)]
+            if taken:
+                raise ValueError(
+                    f"parameter {taken[0]!r} cannot be called so, z.{taken[0]} is something else: rename it"
+                )
             both = set(self.parameters) & set(self.latents)
             if both:
                 raise ValueError(f"{sorted(both)} are both latents and parameters")
@@ -149,6 +158,14 @@ def _entry(name: str, value: Any) -> Any:
         try:
             array = np.array(value)
         except ValueError:
-            raise DataError(f"data[{name!r}]: its rows have different lengths") from None
+            raise DataError(
+                f"data[{name!r}]: its rows have different lengths; pad them, or give one list each"
+            ) from None
+        if array.dtype == object:
+            place = next((list(p) for p, v in np.ndenumerate(array) if v is None), None)
+            if place is not None:
+                raise DataError(
+                    f"data[{name!r}] has no number (null) at {place}: leave it out, or give NaN and model it"
+                )
         return torch.as_tensor(array) if array.dtype.kind in "biuf" else value
     return value

@@ -84,6 +84,12 @@ class Variable:
         return self.family is not None
 
     @property
+    def unbounded(self) -> bool:
+        """Whether the support has no finite volume: nothing is uniform on it."""
+        flat = (constraints.real, constraints.positive, constraints.nonnegative_integer)
+        return isinstance(self.support, _Ordered) or any(self.support is each for each in flat)
+
+    @property
     def event_dim(self) -> int:
         """Last dimensions of `shape` that belong together."""
         return int(self.support.event_dim)

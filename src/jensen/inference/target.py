@@ -14,6 +14,7 @@ from jensen.errors import DataError, NonFiniteError
 from jensen.gradients.dependence import Dependence, trace
 from jensen.inference.coordinates import Coordinates
 from jensen.inference.model import Batch, Model, Values, as_data
+from jensen.inference.trouble import dtype_hint, entries, not_a_term, not_finite, shapes, unfinished
 
 __all__ = ["Target"]
 
@@ -41,6 +42,7 @@ class Target(nn.Module):
         self._whole = self.batch()
         self._vectorised = True
         self._dependence: Dependence | None = None
+        self._layout: dict[str, tuple[str, ...]] = {}  # plates of each term, from all the data
         self.continuous = not any(v.discrete for v in model.latents.values())
         self.coordinates = Coordinates(model)
 
@@ -93,7 +95,7 @@ class Target(nn.Module):
             batch: of `batch()`; all the data if None.
 
         Raises:
-            ValueError: a term's dimensions are not those of plates.
+            ValueError: a term's dimensions are not those of plates, or those of a batch could be of either of two.
         """
         batch = self.whole if batch is None else batch
         found = self._many(dict(values), batch)
@@ -134,9 +136,14 @@ class Target(nn.Module):
     def _one(self, values: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
         named = dict(self.theta.named_parameters()) if self._named and self.theta is not None else {}
         terms = self.model.log_joint(Values({**values, **named}), batch)
+        if not isinstance(terms, Tensor | Mapping | float | int):
+            raise TypeError(f"the log joint should return a tensor or terms by name, but gave a {type(terms).__name__}")
         terms = terms if isinstance(terms, Mapping) else {"log_joint": terms}
         if not terms:
             raise ValueError("the log joint returned no terms")
+        wrong = next((n for n, t in terms.items() if not isinstance(t, Tensor | float | int)), None)
+        if wrong is not None:
+            raise TypeError(not_a_term(wrong, terms[wrong]))
         return {n: t if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64) for n, t in terms.items()}
 
     def _many(self, values: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
@@ -154,6 +161,13 @@ class Target(nn.Module):
     def _plates_of(self, name: str, shape: torch.Size, size: int | None) -> tuple[str, ...]:
         """The plates that a term's dimensions run over, in their declared order."""
         sizes, rest = self._sizes(size), list(shape)
+        if name in self._layout and [sizes[plate] for plate in self._layout[name]] == rest:
+            return self._layout[name]
+        if len(set(sizes.values())) < len(sizes) and rest:
+            raise ValueError(
+                f"whether term {name!r} of shape {tuple(shape)} runs over the rows cannot be told: a batch is as long "
+                f"as another plate, {sizes}; take another batch_size"
+            )
         found: list[str] = []
         for plate, n in sizes.items():
             if rest and rest[0] == n:
@@ -162,7 +176,7 @@ class Target(nn.Module):
         if rest:
             raise ValueError(
                 f"term {name!r} has shape {tuple(shape)}, which is not that of plates {sizes} in this order: sum it "
-                "over what is no plate, or declare the plate"
+                f"over what is no plate, or declare the plate; the data are {shapes(entries(self.data))}"
             )
         return tuple(found)
 
@@ -172,21 +186,19 @@ class Target(nn.Module):
         """Run the log joint at draws: shapes, plates, whether it can be vectorised, whether it is finite anywhere.
 
         Raises:
-            ValueError, TypeError: shapes, or what the log joint returns.
+            ValueError, TypeError: shapes, what the log joint returns, or a latent that it does not use.
             NonFiniteError: a term is NaN or infinite at every draw; names the term and data that hold NaN.
             Exception: of the user's own function, with the latents' shapes in a note.
         """
         batch = self.whole if batch is None else batch
         first = {n: v[0] for n, v in values.items()}
-        try:
-            alone = self.one(first, batch)
-        except Exception as error:
-            error.add_note("while the log joint was run on latents " + self._shapes(first))
-            raise
+        alone = self._tried(first, batch)
         for name, term in alone.items():
-            self._plates_of(name, term.shape, self.size_of(batch))
+            plates = self._plates_of(name, term.shape, self.size_of(batch))
             if not term.is_floating_point():
                 raise TypeError(f"term {name!r} of the log joint is {term.dtype}: log densities are floating")
+            if self.size_of(batch) == self.rows:
+                self._layout[name] = plates
         self._vectorised = True
         try:
             found = self._many(dict(values), batch)
@@ -195,25 +207,88 @@ class Target(nn.Module):
             found = self._many(dict(values), batch)
         bad = [n for n, t in found.items() if not bool(t.reshape(len(t), -1).isfinite().all(1).any())]
         if bad:
-            raise NonFiniteError(self._blame(bad, found))
+            raise NonFiniteError(not_finite(bad, found, self.data))
+        self._refuse_unused(values, batch)
+
+    def _tried(self, first: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
+        """Terms of one draw, and what is to be said where there are none."""
+        try:
+            return self.one(first, batch)
+        except Exception as error:
+            if isinstance(error, ValueError) and unfinished(self.data):
+                # `torch.distributions` refuses NaN without saying whose it is: the terms without its checks do.
+                found = self._unchecked(first, batch)
+                bad = [n for n, t in found.items() if not bool(t.isfinite().all())]
+                if bad:
+                    raise NonFiniteError(not_finite(bad, found, self.data)) from error
+            what = f"while the log joint was run on latents {shapes(first)} and data {shapes(entries(batch))}"
+            error.add_note(what + dtype_hint(self.data))
+            raise
+
+    def _unchecked(self, first: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
+        """Terms of one draw, (1, *plates), whatever their arguments; none where that is impossible."""
+        try:
+            with _unvalidated():
+                return {n: t.unsqueeze(0) for n, t in self.one(first, batch).items()}
+        except Exception:  # the first error is the one to be told
+            return {}
+
+    def _refuse_unused(self, values: Mapping[str, Tensor], batch: Any) -> None:
+        """A latent without bounds that no term depends on has no posterior: it was forgotten."""
+        unbounded = [n for n, v in self.model.latents.items() if v.unbounded]
+        if not unbounded:
+            return
+        leaves = {n: v[0].clone().requires_grad_(v.is_floating_point()) for n, v in values.items()}
+        with torch.enable_grad(), _unvalidated():
+            total = sum_terms({n: t.unsqueeze(0) for n, t in self.one(leaves, batch).items()}).sum()
+        if total.requires_grad:
+            slopes = torch.autograd.grad(total, [leaves[n] for n in unbounded], allow_unused=True)
+            unbounded = [n for n, slope in zip(unbounded, slopes, strict=True) if slope is None]
+        if unbounded:  # a comparison or a cast cuts the graph: only following the latents is certain
+            dependence = self.dependence(values)
+            used = {name for term in dependence for name in dependence[term]}
+            unbounded = [n for n in unbounded if n not in used]
+        if unbounded:
+            raise ValueError(
+                f"latent {unbounded[0]!r} enters no term of the log joint: its posterior is improper. Add the term of "
+                "its prior, or leave the latent out"
+            )
+
+    def check_rows(self, values: Mapping[str, Tensor], size: int) -> None:
+        """Look for terms that sum over the rows of a minibatch by themselves: they would not be scaled by N / B.
+
+        Args:
+            values: latents on their supports, (samples, *shape), of all rows.
+            size: rows of a minibatch.
+
+        Raises:
+            ValueError: what a term without the rows' dimension is depends on which rows there are.
+        """
+        if self.rows is None or not 0 < size < self.rows:
+            return
+        every = torch.arange(self.rows, device=self.device)
+        before, again, after = (self._cut(values, index) for index in (every[:size], every[:size], every[-size:]))
+        for name, plates in self._layout.items():
+            if self.model.rows in plates or name not in before or name not in after:
+                continue
+            fixed = torch.equal(before[name], again[name])  # one that draws random numbers tells nothing
+            if fixed and not torch.equal(before[name], after[name]):
+                raise ValueError(
+                    f"term {name!r} has no dimension for the rows (plate {self.model.rows!r}) but depends on which "
+                    "rows are in the minibatch: leave it unsummed over them, so that it can be scaled"
+                )
+
+    def _cut(self, values: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
+        """Unscaled terms of the first draw on some rows."""
+        latents = self.model.latents
+        first = {n: v[0][index] if latents[n].plate == self.model.rows else v[0] for n, v in values.items()}
+        with torch.no_grad():
+            return self.one(first, self.batch(index))
 
     @property
     def vectorised(self) -> bool:
         """Whether many draws are run at once; the log joint is run draw by draw if not."""
         return self._vectorised
-
-    def _blame(self, bad: list[str], found: Mapping[str, Tensor]) -> str:
-        kinds = {n: "NaN" if bool(found[n].isnan().any()) else "infinite" for n in bad}
-        text = "the log joint is not finite at the start: " + ", ".join(f"term {n!r} is {k}" for n, k in kinds.items())
-        entries = {"data": self.data} if isinstance(self.data, Tensor) else dict(self.data)
-        for name, entry in entries.items():
-            if isinstance(entry, Tensor) and entry.is_floating_point() and not bool(entry.isfinite().all()):
-                place = tuple((~entry.isfinite()).nonzero()[0].tolist())
-                text += f"; data {name!r} has {float(entry[place])} at {place}: leave such rows out or model them"
-        return text
-
-    def _shapes(self, values: Mapping[str, Tensor]) -> str:
-        return ", ".join(f"{n} {tuple(v.shape)}" for n, v in values.items())
 
     def dependence(self, values: Mapping[str, Tensor]) -> Dependence:
         """Which term depends on which latent, found by following one draw, (1, *shape) each; found once."""
@@ -237,7 +312,7 @@ def _unvalidated() -> Iterator[None]:
 
 def _numbered(rows: Tensor, index: Tensor | None) -> Tensor:
     """A tensor that knows which rows of the data it is."""
-    rows.index = index  # type: ignore[attr-defined]
+    rows.index = index  # type: ignore[method-assign, assignment]
     return rows
 
 
