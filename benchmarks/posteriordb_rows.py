@@ -110,7 +110,7 @@ def _against(name: str, fit: Mapping[str, Any], peer: str, run: Mapping[str, Any
     seconds = fit["seconds"] if reached else FAILED
     note = (
         f"ELBO {_elbo(fit)} against {run['elbo']:.2f} after {run['steps']:,} steps"
-        f"{'' if run['plateau'] else ' (still rising at the end of its time)'}; it compiled for "
+        f"{'' if run['rested'] else ', all its time'}; it compiled for "
         f"{run['compile_seconds']:.1f} s before; error of its means {run['error']:.3g} sd"
     )
     if not reached:

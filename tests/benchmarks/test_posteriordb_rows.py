@@ -13,7 +13,7 @@ import torch
 from benchmarks.models.case import Case, Reference
 from benchmarks.posteriordb_best import polish
 from benchmarks.posteriordb_judge import Judge
-from benchmarks.posteriordb_peers import Look, _rests
+from benchmarks.posteriordb_peers import Look, done
 from benchmarks.posteriordb_rows import FAILED, rows
 
 from benchmarks import posteriordb
@@ -57,7 +57,7 @@ def _peer(**changes: Any) -> dict[str, Any]:
         "steps": 1000,
         "compile_seconds": 5.0,
         "elbo": -10.0,
-        "plateau": True,
+        "rested": True,
         "error": 0.05,
     }
     return good | changes
@@ -139,11 +139,16 @@ def test_polishing_finds_the_best_of_each_family() -> None:
     assert dense.elbo == pytest.approx(0.0, abs=0.02)
 
 
-def test_a_climb_rests_only_when_doubling_its_steps_gains_nothing() -> None:
+def test_a_climb_ends_at_the_best_or_where_doubling_its_steps_gains_nothing() -> None:
     rising = [Look(float(k), float(k), 1000 * k, -10.0 / k) for k in range(1, 9)]
-    assert not _rests(rising)
-    assert _rests([*rising, Look(20.0, 20.0, 400_000, -1.24)])
-    assert not _rests([Look(1.0, 1.0, 200, -1.0), Look(2.0, 2.0, 400, -1.0)])  # too early to tell
+    assert not done([], None)
+    assert not done(rising, None)
+    resting = [*rising, Look(20.0, 20.0, 400_000, -1.245)]
+    assert done(resting, None)
+    assert done(resting, known=-1.2)
+    assert not done(resting, known=0.0)  # it crawls, far below
+    assert done(rising, known=-1.26)
+    assert not done([Look(1.0, 1.0, 200, -1.0), Look(2.0, 2.0, 400, -1.0)], known=-0.95)  # too early to tell
 
 
 def test_records_are_kept_and_only_those_of_the_same_settings_are_used(tmp_path: Path) -> None:
