@@ -132,7 +132,11 @@ class _Climb:
     # --- the way ----------------------------------------------------------------------------------------------------
 
     def run(self, n_starts: int, draws: int | None) -> Ascent:
+        if len(self.like) == 0:
+            return self.nothing_free()
         best = self.explore(n_starts, draws or self._first_draws())
+        if not self.size:
+            best.response = Response(at_draws(self.bound, self.noise(1)), best.x, hessian=best.hessian)
         while self.size and best.settled and not self.polish(best):
             more = 4 * best.draws
             if more * _SETS > self.max_draws:
@@ -145,6 +149,11 @@ class _Climb:
                 break
             self.grow(best, more)
         return self.judge(best)
+
+    def nothing_free(self) -> Ascent:
+        """The bound of a model all of whose latents are enumerated at their best q."""
+        value = self._elbo(self.like, self.noise(1), self._fresh(2)).elbo
+        return Ascent(self.like, value, 0.0, [value], True, "q is known in closed form", starts=[(value, True)])
 
     def explore(self, n_starts: int, draws: int) -> _Standing:
         """All starts at few draws."""
@@ -186,16 +195,20 @@ class _Climb:
             return True
         mean_move, mean_gradient = moves.mean(0), gradients.mean(0)
         spread = -0.5 * float(((gradients - mean_gradient) * (moves - mean_move)).sum()) / (_SETS - 1)
-        short = -0.5 * float(mean_gradient @ mean_move)
         best.remaining = spread / _SETS
-        if best.remaining > self.tol or short > _QUADRATIC:
-            return False
         best.moves = (moves - mean_move) / (_SETS * (_SETS - 1)) ** 0.5
-        return self._together(best, sets.flatten(0, 1), response, mean_gradient, float(values.mean()))
+        # All together are matched once more as one set: the error of matching, O(D / draws), is then that of many.
+        return best.remaining <= self.tol and self._together(
+            best, pairs(matched(halves.flatten(0, 1))).to(self.like), response
+        )
 
-    def _together(self, best: _Standing, noise: Tensor, response: Response, gradient: Tensor, value: float) -> bool:
-        """To the optimum of all sets with the Hessian of one, or with new ones if that is not enough."""
+    def _together(self, best: _Standing, noise: Tensor, response: Response) -> bool:
+        """To the optimum of all sets with the Hessian of one, or with new ones; False if it is too far for that."""
         problems = at_draws(self.bound, noise, recordable=False)
+        value, gradient = (found[0] for found in problems(best.x.unsqueeze(0)))
+        if not 0.5 * float(gradient @ response.solve(gradient.unsqueeze(0))[0]) < _QUADRATIC:
+            self._count(problems)
+            return False
         x, previous = best.x, float("inf")
         stop = max(1e-6, 1e-3 * best.remaining)
         for _ in range(_CHORDS):
@@ -204,15 +217,15 @@ class _Climb:
             if promised < stop or promised > 0.5 * previous:
                 break
             new, slope = problems((x + step).unsqueeze(0))
-            if not float(new) < value + 1e-9 * abs(value):
+            if not float(new) < float(value) + 1e-9 * abs(float(value)):
                 promised = float("inf")
                 break
-            x, value, gradient, previous = x + step, float(new), slope[0], promised
+            x, value, gradient, previous = x + step, new[0], slope[0], promised
         if promised >= stop:
             found = self._minimise(problems, x.unsqueeze(0))
-            x, value = found.x[0], float(found.value[0])
+            x, value = found.x[0], found.value[0]
             best.settled, best.reason = bool(found.converged[0]), found.reasons[0]
-        best.x, best.elbo = x, -value
+        best.x, best.elbo = x, -float(value)
         best.trace.append(best.elbo)
         self._count(problems)
         spread = best.remaining * _SETS
@@ -230,24 +243,22 @@ class _Climb:
     # --- the verdict ------------------------------------------------------------------------------------------------
 
     def judge(self, best: _Standing) -> Ascent:
+        """What comes of it, and whether it is to be believed."""
         fitted = self.noise(best.draws) if best.together is None else best.together
         fresh = self._elbo(best.x, fitted, self._fresh(_FRESH))
-        response = best.response
-        if not self.size:
-            problems = at_draws(self.bound, self.noise(1))
-            response = Response(problems, best.x)
-            self._count(problems)
         covariance = sd = None
-        if response is not None and best.settled:
-            theta = model_parameters(self.bound)
-            phi = response if not bool(theta.any()) or response._hessian is None else response.fixing(~theta)
-            covariance = linear_response(self.bound, best.x, phi)
-            if not response.definite:
+        if best.response is not None and best.settled:
+            if not best.response.definite:
                 best.settled, best.reason = False, "the Hessian is not positive definite at the optimum"
+            theta = model_parameters(self.bound)
+            held = bool(theta.any()) and best.response.written
+            covariance = linear_response(self.bound, best.x, best.response.fixing(~theta) if held else best.response)
         if best.moves is not None:
             moved = response_of_mean(self.bound, best.x, best.moves)
             sd = None if moved is None else moved.square().sum(0).sqrt()
-        self._agreement(best, fresh.elbo, fresh.error)
+        if self.size:
+            self._agreement(best, fresh.elbo, fresh.error)
+        self._disagreement(best)
         self._words(best)
         return Ascent(
             flat=best.x,
@@ -279,14 +290,16 @@ class _Climb:
                 f"{best.reason}; {best.draws:,} draws leave the bound about {best.remaining:.1e} nats short at most"
             )
 
-    def _words(self, best: _Standing) -> None:
-        values = [elbo for elbo, _ in best.starts]
+    def _disagreement(self, best: _Standing) -> None:
+        values = [elbo for elbo, converged in best.starts if converged]
         lower = [v for v in values if v < max(values) - _APART]
         if lower:
             best.notes.append(
-                f"{len(lower)} of {len(values)} starts ended {max(values) - max(lower):.1f} to "
-                f"{max(values) - min(lower):.1f} nats lower: the bound has several optima"
+                f"{len(lower)} of {len(values)} starts ended at other optima of the bound, "
+                f"{max(values) - max(lower):.1f} to {max(values) - min(lower):.1f} nats lower"
             )
+
+    def _words(self, best: _Standing) -> None:
         if best.settled:
             return
         logs = torch.where(self.reach.isfinite(), best.x, 0.0)
@@ -298,7 +311,10 @@ class _Climb:
             )
             best.advice = "Give that latent a proper prior, or remove what the data do not identify."
         elif best.advice is None:
-            best.advice = "Look at the prior and the scales of the data, or allow more evaluations."
+            best.advice = (
+                "Allow more evaluations; if that does not help, some direction may be left free by prior and data, or "
+                'the log joint may have kinks, for which method="stochastic" is made.'
+            )
 
     # --- small things -----------------------------------------------------------------------------------------------
 

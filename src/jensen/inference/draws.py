@@ -9,6 +9,7 @@ __all__ = ["Draws", "matched", "pairs"]
 
 _LARGEST = 2_000_000_000
 """multiplications that a decorrelation may cost: a second or so"""
+_BLOCK = 64
 
 
 class Draws:
@@ -28,8 +29,8 @@ class Draws:
     def plain(self, samples: int) -> Tensor:
         """Antithetic pairs x, -x and nothing else, (samples, D): independent pairs; an odd number is rounded up."""
         halves = (samples + 1) // 2
-        if halves > len(self._raw):
-            more = torch.randn(halves - len(self._raw), self.size, dtype=torch.float64, generator=self._generator)
+        while halves > len(self._raw):  # in blocks of one size, so that what came before does not change them
+            more = torch.randn(_BLOCK, self.size, dtype=torch.float64, generator=self._generator)
             self._raw = torch.cat([self._raw, more])
         return pairs(self._raw[:halves])
 

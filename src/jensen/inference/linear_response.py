@@ -7,13 +7,14 @@ from torch import Tensor
 
 from jensen.inference.conjugate_gradients import conjugate_gradients
 from jensen.inference.curvature import Problems
-from jensen.inference.minimise import DENSE
 from jensen.inference.objective import Bound
 
-__all__ = ["LARGEST", "Response", "linear_response", "response_of_mean"]
+__all__ = ["LARGEST", "WRITTEN", "Response", "linear_response", "response_of_mean"]
 
-LARGEST = 200
-"""coordinates up to which there are linear responses where Hessians are too large to write down"""
+WRITTEN = 1000
+"""parameters up to which the Hessian is written down"""
+LARGEST = 50
+"""coordinates up to which there are linear responses beyond that"""
 _PRODUCTS, _PROBES, _TOLERANCE = 500, 16, 1e-6
 _CHUNK = 16
 
@@ -21,7 +22,7 @@ _CHUNK = 16
 class Response:
     """H^-1, H the Hessian of a minus bound at an optimum: how the optimum moves if the bound is tilted.
 
-    Written down and factorised for P <= `DENSE` parameters; else by conjugate gradients with Hessian-vector products.
+    Written down and factorised for P <= `WRITTEN` parameters; else by conjugate gradients with Hessian-vector products.
 
     Args:
         problems: one function of P parameters, the minus bound.
@@ -40,7 +41,7 @@ class Response:
         self.definite = self.solved = True
         self._free = torch.ones_like(x, dtype=torch.bool) if free is None else free
         self._hessian: Tensor | None = None
-        if len(x) <= DENSE:
+        if len(x) <= WRITTEN:
             self._hessian = problems.hessian(x.unsqueeze(0))[0] if hessian is None else hessian
             self._factorise(self._hessian)
             return
@@ -55,6 +56,11 @@ class Response:
         probes = probes.to(x.device)
         diagonal = (probes * self._times(probes)).mean(0).abs()  # Bekas, Kokiopoulou & Saad 2007
         self._diagonal = diagonal.maximum(1e-6 * diagonal.mean()).clamp(min=torch.finfo(x.dtype).tiny)
+
+    @property
+    def written(self) -> bool:
+        """Whether H was written down."""
+        return self._hessian is not None
 
     def fixing(self, free: Tensor) -> Response:
         """The response of some parameters while the others are held; only where H is written down."""
@@ -111,7 +117,7 @@ def linear_response(bound: Bound, flat: Tensor, response: Response) -> Tensor | 
         response: H^-1 there, the model's own parameters held. None, too, where it is not positive definite, or where
             it needs conjugate gradients and D > `LARGEST`.
     """
-    jacobian = _jacobian(bound, flat, DENSE if response._hessian is not None else LARGEST)
+    jacobian = _jacobian(bound, flat, WRITTEN if response.written else LARGEST)
     if jacobian is None or not response.definite:
         return None
     covariance = jacobian @ response.solve(jacobian).T
