@@ -100,7 +100,7 @@ def indices(rng: np.random.Generator) -> Step:
         lambda x, y, z: x[torch.arange(len(x)), whole(y, x.shape[1])],
         lambda x, y, z: x[..., None, whole(y, x.shape[-1])],
         lambda x, y, z: x[whole(y, len(x)), :, None],
-        lambda x, y, z: x[None, 1:, whole(y, x.shape[-1])],
+        lambda x, y, z: x[None, 1:, whole(y, x.shape[1])],
         lambda x, y, z: x.gather(a % x.dim(), whole(y, x.shape[a % x.dim()])),
         lambda x, y, z: torch.take_along_dim(x, whole(y, x.shape[a % x.dim()]), a % x.dim()),
         lambda x, y, z: x.index_select(a % x.dim(), whole(y, x.shape[a % x.dim()])),
