@@ -115,8 +115,7 @@ def _against(name: str, fit: Mapping[str, Any], peer: str, run: Mapping[str, Any
     )
     if not reached:
         note += "; ours fell short of that ELBO, which counts as infinite seconds"
-    unit = "s until its best ELBO less 0.1 nat"
-    return Row(name, seconds, run["seconds"], peer, unit, run["seconds"] / seconds, None, note)
+    return Row(name, seconds, run["seconds"], peer, "s", run["seconds"] / seconds, None, note)
 
 
 def _elbo(fit: Mapping[str, Any]) -> str:
