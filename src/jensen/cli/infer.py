@@ -207,10 +207,16 @@ def predict(
     jensen infer predict runs/diabetes-regression --data new.csv -o new-predicted.csv
     """
     from jensen.cli.infer_data import again
+    from jensen.cli.infer_file import FILE_FACTS
     from jensen.cli.infer_run import InferenceRun
 
     if not 0 < level < 1:
         raise ConfigError(f"--level should be between 0 and 1, got {level:g}")
+    if (run / FILE_FACTS).is_file():
+        raise JensenError(
+            f"{run} is of a model file, which only its own `simulate` can predict for: use posterior_predictive of "
+            f"jensen.inference.load_fit in Python; draws are in {run / 'draws.npz'}"
+        )
     opened = InferenceRun.open(run)
     path = claim(output, run / "predictions.csv", (".csv",), force)
     loaded = again(opened.facts, data)

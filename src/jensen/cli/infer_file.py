@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jensen.cli.estimates import write_estimates
 from jensen.cli.outputs import free, writable, write_arrays
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["FILE_FACTS", "FileFacts", "FileRequest", "fit_file", "model_of", "read_data"]
 
 FILE_FACTS = "model.json"
+FIT_FILE = "fit.safetensors"
 DRAWS = 4_000
 
 
@@ -53,7 +54,8 @@ class FileFacts(Section):
 
     def write(self, folder: Path) -> None:
         """Into `folder`, atomically."""
-        write_text(folder / FILE_FACTS, self.model_dump_json(indent=1) + "\n")
+        # Not pydantic's own JSON, which would make null of what is NaN or infinite.
+        write_text(folder / FILE_FACTS, json.dumps(self.model_dump(), indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> FileFacts:
@@ -90,10 +92,7 @@ def read_data(path: Path) -> dict[str, Any]:
         raise DataError(f"--data {path} does not exist")
     try:
         if path.suffix == ".npz":
-            import numpy as np
-
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
+            return _read_arrays(path)
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
                 names = [name for name in archive.namelist() if name.endswith(".json")]
@@ -109,6 +108,16 @@ def read_data(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DataError(f"{path} should hold an object, names with their values, but holds a {type(found).__name__}")
     return found
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except ValueError:  # NumPy advises to allow pickles, which run code
+        raise DataError(f"{path} cannot be read: it is no .npz of numbers, as numpy.savez writes it") from None
 
 
 def model_of(file: Path, data: Mapping[str, Any]) -> Model:
@@ -146,25 +155,29 @@ def _named(file: Path) -> Iterator[None]:
         yield
     except JensenError:
         raise
+    except SystemExit as error:
+        what = 'ends Python instead of defining `model`: put what is a script under `if __name__ == "__main__":`'
+        raise ConfigError(f"{_place(file, error)} {what}") from None
     except Exception as error:
-        raise ConfigError(_where(file, error)) from None
+        notes = "; ".join(getattr(error, "__notes__", []))
+        text = error.msg if isinstance(error, SyntaxError) else error.args[0] if isinstance(error, KeyError) else error
+        message = f"{_place(file, error)}: {type(error).__name__}: {text}" + (f" ({notes})" if notes else "")
+        raise ConfigError(message) from None
 
 
-def _where(file: Path, error: BaseException) -> str:
-    """The last line of the model file that an error went through, what it was, and its notes."""
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
-    line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else own[-1].lineno if own else None
-    place = f"{file}, line {line}" if line else str(file)
-    notes = "; ".join(getattr(error, "__notes__", []))
-    return f"{place}: {type(error).__name__}: {error}" + (f" ({notes})" if notes else "")
+def _place(file: Path, error: BaseException) -> str:
+    """The last line of the model file that an error went through, or the line that Python cannot read."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
+    return f"{file}, line {own[-1]}" if own else str(file)
 
 
 def fit_file(request: FileRequest) -> None:
     """Fit, write the run and its page, and say what came out."""
     from jensen.inference import fit
 
-    if not 0 < request.level < 1:
-        raise ConfigError(f"--level should be between 0 and 1, got {request.level:g}")
+    _refuse_senseless(request)
     data = {} if request.data is None else read_data(request.data)
     model = model_of(request.file, data)
     path = request.run or free(Path("runs") / request.file.stem)
@@ -173,18 +186,30 @@ def fit_file(request: FileRequest) -> None:
         started = time.monotonic()
         with warnings.catch_warnings(), _named(request.file), _bar(request.file.name) as moved:
             warnings.simplefilter("ignore", NotConvergedWarning)  # said below
-            options = {**request.options, **({} if moved is None else {"callback": moved})}
+            told = moved is not None and request.method != "pathfinder"  # which is over before anything could be told
+            options = {**request.options, **({"callback": moved} if told else {})}
             result = fit(model, data, request.family, request.method, seed=request.seed, **options)
         facts = _facts(request, result, time.monotonic() - started)
         page = _write(path, request, facts, result)
     _tell(path, facts, result, page)
+    if facts.reason.startswith("interrupted"):
+        raise KeyboardInterrupt
+
+
+def _refuse_senseless(request: FileRequest) -> None:
+    if not 0 < request.level < 1:
+        raise ConfigError(f"--level should be between 0 and 1, got {request.level:g}")
+    if request.method == "pathfinder" and request.family is not None:
+        raise ConfigError("--family has no meaning for --method pathfinder, which finds a q of its own")
+    if request.method in ("pathfinder", "deterministic") and "batch_size" in request.options:
+        raise ConfigError(f"--batch-size has no meaning for --method {request.method}, which takes all the data")
 
 
 def _refuse_taken(path: Path, force: bool) -> None:
     if path.is_file():
         raise JensenError(f"{path} is a file; choose another --run")
     if path.is_dir() and any(path.iterdir()):
-        if not (path / FILE_FACTS).is_file():
+        if not any((path / name).is_file() for name in (FILE_FACTS, FIT_FILE)):  # one alone: it was interrupted
             raise JensenError(f"{path} exists and holds something else; choose another --run")
         if not force:
             raise JensenError(f"{path} holds a posterior already; choose another --run, or --force to write over it")
@@ -202,7 +227,7 @@ def _bar(label: str) -> Iterator[Callable[[int, float], None] | None]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[at]}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None, at="")
-        yield lambda step, elbo: bar.update(task, at=f"step {step}, ELBO {elbo:,.2f}".replace("-", "−"))
+        yield lambda step, elbo, *_: bar.update(task, at=f"step {step}, ELBO {elbo:,.2f}".replace("-", "−"))
 
 
 def _facts(request: FileRequest, result: FitResult, seconds: float) -> FileFacts:
@@ -220,7 +245,7 @@ def _facts(request: FileRequest, result: FitResult, seconds: float) -> FileFacts
         reason=result.reason,
         advice=result.advice,
         pareto_k=k.value,
-        verdict=k.verdict,
+        verdict=result.verdict,
         evaluations=result.ascent.evaluations,
     )
 
@@ -261,12 +286,13 @@ def _page(path: Path, facts: FileFacts, result: FitResult, estimates: list[Estim
     minus = "−"
     notes = [] if facts.converged else [f"NOT CONVERGED: {facts.reason}. {facts.advice or ''}".strip()]
     k = "−∞" if facts.pareto_k == -float("inf") else f"{facts.pareto_k:.2f}".replace("-", minus)
+    pictures, missing = _pictures(result)
     again = f"jensen infer {shlex.quote(facts.file)}" + (f" --data {shlex.quote(facts.data)}" if facts.data else "")
     return InferencePage(
         title=path.resolve().name,
         summary=f"The model of {Path(facts.file).name}, fitted by a {facts.family.replace('_', ' ')} family.",
         facts=[
-            Row("ELBO", f"{facts.elbo:,.2f}".replace("-", minus), "nats", f"On fresh draws, ± {facts.elbo_se:.2g}."),
+            Row("ELBO", f"{facts.elbo:,.2f}".replace("-", minus), "nats", f"On fresh draws, ± {_error(facts)}."),
             Row("Pareto k", k, "", f"Whether to believe it: {facts.verdict}."),
             Row("Gradients", f"{facts.evaluations:,}", "", f"{facts.method}; it ended because {facts.reason}."),
             Row("Time", f"{facts.seconds:.3g}", "s", "Of the fit."),
@@ -274,8 +300,8 @@ def _page(path: Path, facts: FileFacts, result: FitResult, estimates: list[Estim
         estimates=estimates,
         level=level,
         everything="posterior.csv",
-        pictures=_pictures(result),
-        notes=[*notes, *result.ascent.notes],
+        pictures=pictures,
+        notes=[*notes, *([] if result.disagreement is None else [result.disagreement]), *missing],
         configuration=facts.model_dump_json(indent=1),
         commands=[
             ("Fit a richer family", f"{again} --family full_rank"),
@@ -284,25 +310,43 @@ def _page(path: Path, facts: FileFacts, result: FitResult, estimates: list[Estim
     )
 
 
-def _pictures(result: FitResult) -> list[Any]:
+_TRACE = "The bound as it rose, and its value on fresh draws."
+_TRACES = {
+    "deterministic": "The bound at the fixed draws of each round (more draws leave less to chance, and are fitted less "
+    "closely), and its value on fresh draws.",
+    "pathfinder": "The bound of the normal approximation at each point of the best path, and that of q on fresh draws.",
+}
+
+
+def _pictures(result: FitResult) -> tuple[list[Any], list[str]]:
+    """The pictures that can be drawn, and why others cannot."""
     from jensen.report.html import Picture
 
-    pictures = [
-        Picture("elbo", "ELBO", "The bound as it rose, and its value on fresh draws.", "Curve", result.plot("trace")),
-        Picture("pairs", "Pairs", "Draws of q, two numbers at a time.", "Scatter plots", result.plot("pairs")),
+    about: list[tuple[Literal["trace", "pairs", "prior"], str, str, str]] = [
+        ("trace", "ELBO", _TRACES.get(result.method, _TRACE), "Curve"),
+        ("pairs", "Pairs", "Draws of q, two numbers at a time.", "Scatter plots"),
+        ("prior", "Prior and posterior", "What the data have changed.", "Densities"),
     ]
-    if result.model.prior is not None:
-        words = "What the data have changed."
-        pictures.append(Picture("prior", "Prior and posterior", words, "Densities", result.plot("prior")))
-    return pictures
+    pictures, missing = [], []
+    for kind, title, text, what in about if result.model.prior is not None else about[:2]:
+        try:
+            pictures.append(Picture("elbo" if kind == "trace" else kind, title, text, what, result.plot(kind)))
+        except ValueError as error:  # draws that overflow, as those of an improper posterior
+            missing.append(f"The picture {title!r} is missing: {error}")
+    return pictures, missing
+
+
+def _error(facts: FileFacts) -> str:
+    return f"{facts.elbo_se:.2g}" if not facts.elbo_se < 1e-4 else "0.0001"
 
 
 def _tell(path: Path, facts: FileFacts, result: FitResult, page: Path) -> None:
     say(str(result.summary()))
-    state = f"{facts.elbo:,.2f} ± {facts.elbo_se:.2g} nats; "
+    state = f"{facts.elbo:,.2f} ± {_error(facts)} nats; "
     state += "converged" if facts.converged else "NOT CONVERGED"
     rows = [("run", str(path)), ("ELBO", f"{state}: {facts.reason}")]
     rows += [("Pareto k", f"{facts.pareto_k:.2f}: {facts.verdict}")]
+    rows += [] if result.disagreement is None else [("starts", result.disagreement)]
     rows += [("draws", str(path / "draws.npz")), ("table", str(path / "posterior.csv")), ("report", str(page))]
     table(rows)
     if facts.advice and not facts.converged:

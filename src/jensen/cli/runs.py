@@ -9,12 +9,12 @@ from cyclopts import Parameter
 
 from jensen.cli.history import best
 from jensen.cli.infer_facts import FACTS_FILE, Facts
-from jensen.cli.infer_file import FILE_FACTS, FileFacts
+from jensen.cli.infer_file import FILE_FACTS, FIT_FILE, FileFacts
 from jensen.cli.infer_models import bound_name
 from jensen.cli.infer_run import InferenceRun, is_interrupted
 from jensen.cli.options import POSTERIOR_FILE
 from jensen.cli.screen import say, table
-from jensen.errors import DataError, JensenError
+from jensen.errors import CheckpointError, DataError, JensenError
 
 if TYPE_CHECKING:
     from jensen.training import Run
@@ -39,6 +39,9 @@ def runs(root: Annotated[Path, Parameter(name="ROOT", help="folder of runs")] = 
         try:
             if (path / FILE_FACTS).is_file():
                 rows.append(_from_file(path))
+                continue
+            if (path / FIT_FILE).is_file():
+                rows.append(_saved(path))
                 continue
             if is_interrupted(path):
                 InferenceRun.open(path)  # says what happened, and how to repair it
@@ -74,6 +77,18 @@ def _from_file(path: Path) -> tuple[str, ...]:
     state = "finished" if facts.converged else f"not converged: {facts.reason}"
     model, steps = Path(facts.file).name, f"{facts.evaluations:,} gradients"
     return str(path), data, model, steps, f"elbo {facts.elbo:,.2f}", state
+
+
+def _saved(path: Path) -> tuple[str, ...]:
+    """A fit that Python has saved, or that `jensen infer FILE.py` was killed over."""
+    import yaml
+
+    try:
+        said = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        elbo, state = float(said["elbo"]), "finished" if said["converged"] else f"not converged: {said['reason']}"
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path / 'config.yaml'} is missing or damaged: {error}") from None
+    return str(path), "-", "saved from Python", "-", f"elbo {elbo:,.2f}", state
 
 
 def _row(run: Run) -> tuple[str, ...]:

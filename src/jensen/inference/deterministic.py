@@ -20,6 +20,7 @@ from jensen.inference.draws import Draws, matched, pairs
 from jensen.inference.evaluated import unvalidated
 from jensen.inference.fixed_draws import (
     FreshValue,
+    apart,
     at_draws,
     at_sets,
     factor_of,
@@ -49,6 +50,8 @@ _PER_PARAMETER = 5e-4
 """nats for each parameter that finite draws may cost: a mean is then off by 0.03 standard deviations"""
 _RAN_OFF = 40.0
 _APART = 0.5
+_ELSEWHERE = 1.0
+"""nats of KL between the q of two starts that are at different optima"""
 
 
 @dataclass
@@ -62,6 +65,7 @@ class _Standing:
     reason: str
     trace: list[float] = field(default_factory=list)
     starts: list[tuple[float, bool]] = field(default_factory=list)
+    level: int = 0
     notes: list[str] = field(default_factory=list)
     remaining: float = float("inf")
     moves: Tensor | None = None
@@ -98,6 +102,9 @@ def climb(
         evaluations: gradients that each start may use at each number of draws.
         seed: of starts and draws.
         callback: told of progress after each round.
+
+    Returns:
+        Where the climb ended. Ctrl-C after the first optimum ends it there: not converged.
 
     Raises:
         ValueError: an option out of its range, or a bound that fixed draws do not suit.
@@ -137,6 +144,16 @@ class _Climb:
         best = self.explore(n_starts, draws or self._first_draws())
         if not self.size:
             best.response = Response(at_draws(self.bound, self.noise(1)), best.x, hessian=best.hessian)
+        try:
+            self.refine(best)
+        except KeyboardInterrupt:
+            best.settled, best.response, best.moves = False, None, None
+            best.reason = f"interrupted at the optimum of {best.draws:,} draws"
+            best.advice = "Let it go on to see how much these draws cost."
+        return self.judge(best)
+
+    def refine(self, best: _Standing) -> None:
+        """More draws, until they are enough."""
         while self.size and best.settled and not self.polish(best):
             more = 4 * best.draws
             if more * _SETS > self.max_draws:
@@ -148,7 +165,6 @@ class _Climb:
                 best.settled = False
                 break
             self.grow(best, more)
-        return self.judge(best)
 
     def nothing_free(self) -> Ascent:
         """The bound of a model all of whose latents are enumerated at their best q."""
@@ -169,6 +185,14 @@ class _Climb:
         best.hessian = None if found.hessian is None else found.hessian[r]
         best.starts = [(elbos[s], bool(found.converged[s])) for s in starts.of_start if s is not None]
         best.trace = [best.elbo]
+        best.level = [
+            s is not None
+            and s != r
+            and bool(found.converged[s])
+            and abs(elbos[s] - elbos[r]) <= _APART
+            and apart(self.bound, found.x[s], found.x[r]) > _ELSEWHERE
+            for s in starts.of_start
+        ].count(True)
         self._told(best)
         return best
 
@@ -229,7 +253,7 @@ class _Climb:
         best.trace.append(best.elbo)
         self._count(problems)
         spread = best.remaining * _SETS
-        if promised < stop and spread < _ALIKE[0]:
+        if promised < stop and spread < _ALIKE[problems.costly]:
             best.response = response
         else:
             sets = 4 if spread < _ALIKE[1] else _SETS
@@ -294,9 +318,15 @@ class _Climb:
         values = [elbo for elbo, converged in best.starts if converged]
         lower = [v for v in values if v < max(values) - _APART]
         if lower:
+            ends = dict.fromkeys(f"{max(values) - v:.1f}" for v in (max(lower), min(lower)))
             best.notes.append(
                 f"{len(lower)} of {len(values)} starts ended at other optima of the bound, "
-                f"{max(values) - max(lower):.1f} to {max(values) - min(lower):.1f} nats lower"
+                f"{' to '.join(ends)} nats lower"
+            )
+        if best.level:
+            best.notes.append(
+                f"{best.level} of {len(best.starts)} starts ended at other optima of the bound that are as high: the "
+                "posterior has several modes, or labels that can be swapped, and q covers one of them"
             )
 
     def _words(self, best: _Standing) -> None:

@@ -53,7 +53,7 @@ def fit(
         model: a black-box model.
         data: a tensor, a mapping of tensors, arrays, lists and numbers, or `Columns`.
         family: "mean_field" (the default), "full_rank", "low_rank", "flow"; families of the library by latent, e.g.
-            `{"rate": Gamma}`, the others normal; a function of the model that makes one, or a `Family`, which is changed.
+            `{"rate": Gamma}`, the others normal; a function of the model that makes one, or a `Family` (changed).
         method: "deterministic": fixed draws and second-order ascent. "stochastic": new draws (and minibatches) at each
             step. "pathfinder": normal approximations along an optimisation path. "auto": the first where all draws
             can be differentiated or enumerated, there are no minibatches and q has no network; else the second.

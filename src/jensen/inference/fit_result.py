@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Expectation", "FitResult"]
 
+_BLIND = " (of what q covers: k-hat does not see other modes)"
 DIAGNOSIS_SEED = 7_919_003
 """of the diagnosis's draws: not those that a fit with a small seed was made on, which would flatter it"""
 
@@ -124,7 +125,14 @@ class FitResult:
     @property
     def disagreement(self) -> str | None:
         """In words how the starts differ; None where they agree or there was one."""
-        return disagreement(self.starts, self.elbo_se)
+        return "; ".join(self.ascent.notes) or disagreement(self.starts, self.elbo_se)
+
+    @property
+    def verdict(self) -> str:
+        """k-hat in words; where starts disagree, with what it cannot see."""
+        words = self.pareto_k.verdict
+        blind = self.pareto_k.usable and self.disagreement is not None
+        return words + _BLIND if blind else words
 
     @property
     def pareto_k(self) -> ParetoK:
@@ -236,9 +244,10 @@ class FitResult:
         ending = "converged" if self.converged else "NOT CONVERGED"
         advice = f" {self.advice}" if self.advice and not self.converged else ""
         lines = [f"ELBO {self.elbo:.2f} ± {self.elbo_se:.2f} nats; {ending}: {self.reason}.{advice}"]
-        lines.append(str(diagnosis) if diagnosis is not None else "Pareto k-hat: unknown without the data")
         differ = self.disagreement
-        return [*lines, *([differ] if differ and not self.ascent.notes else []), *self.ascent.notes]
+        blind = _BLIND if diagnosis is not None and diagnosis.usable and differ is not None else ""
+        lines.append(f"{diagnosis}{blind}" if diagnosis is not None else "Pareto k-hat: unknown without the data")
+        return lines if differ is None else [*lines, differ]
 
     def __repr__(self) -> str:
         ending = "converged" if self.converged else "NOT CONVERGED"

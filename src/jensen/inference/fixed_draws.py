@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from jensen.errors import NonFiniteError
+from jensen.gradients import Posterior
 from jensen.inference.curvature import Problems
 from jensen.inference.modes import modes_of
 from jensen.inference.objective import Bound
@@ -18,6 +19,7 @@ from jensen.inference.variational.base import Factor
 __all__ = [
     "FreshValue",
     "Starts",
+    "apart",
     "at_draws",
     "at_sets",
     "factor_of",
@@ -29,6 +31,7 @@ __all__ = [
 
 _WIDTH, _NARROW, _TRIES = 2.0, 0.1, 10
 _REACH = 2.0
+_COMPARED = 50
 _FORWARD = 2_000_000
 
 
@@ -90,6 +93,23 @@ def fresh_elbo(bound: Bound, flat: Tensor, noise: Tensor) -> FreshValue:
         values = values - slope * control
     error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
     return FreshValue(float(values.mean()), error)
+
+
+@torch.no_grad()
+def apart(bound: Bound, first: Tensor, second: Tensor) -> float:
+    """KL of q at one vector of parameters from that at another in nats, by draws; of factors that are not profiled."""
+    generator = Generator().manual_seed(0)
+    total = 0.0
+    for a, b in zip(_q_at(bound, first).factors, _q_at(bound, second).factors, strict=True):
+        draw = a.sample(_COMPARED, generator)
+        total += float((a.log_prob(draw) - b.log_prob(draw)).reshape(_COMPARED, -1).sum(1).mean())
+    return total
+
+
+def _q_at(bound: Bound, flat: Tensor) -> Posterior:
+    parts = {n.removeprefix("family."): p for n, p in bound.at(flat).items() if n.startswith("family.")}
+    q: Posterior = torch.func.functional_call(bound.family, parts, (bound.target.whole,))
+    return q
 
 
 def reach_of(bound: Bound) -> Tensor:

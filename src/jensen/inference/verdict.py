@@ -121,7 +121,8 @@ def disagreement(starts: Sequence[tuple[float, bool]], error: float = 0.0) -> st
     lower = [best - elbo for elbo in finite if best - elbo > room]
     parts = []
     if lower:
-        reach = f"{min(lower):.1f}" if len(lower) == 1 else f"{min(lower):.1f} to {max(lower):.1f}"
+        ends = list(dict.fromkeys(f"{gap:,.1f}" if gap < 1e6 else f"{gap:.1e}" for gap in (min(lower), max(lower))))
+        reach = " to ".join(ends)
         parts.append(
             f"{len(lower)} of {len(starts)} starts ended {reach} nats below the best: the posterior may have several "
             "modes, of which q covers one, or the climb can get stuck"
