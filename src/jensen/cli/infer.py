@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -256,8 +257,9 @@ def file(
     from jensen.cli.infer_file import FileRequest, fit_file
 
     if model.suffix != ".py":
-        known = ", ".join(MODELS)
-        raise ConfigError(f"{str(model)!r} is neither a model file (.py) nor one of {known}")
+        near = get_close_matches(str(model), [*MODELS, "predict"], 1)
+        meant = f' Did you mean "{near[0]}"?' if near else ""
+        raise ConfigError(f'Unknown command "{model}".{meant} It is neither one of {", ".join(MODELS)} nor a .py file')
     options = {} if batch_size is None else {"batch_size": batch_size}
     fit_file(FileRequest(model, data, family, method, seed, run, force, level, options))
 
