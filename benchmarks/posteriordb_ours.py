@@ -128,7 +128,7 @@ def _truth(judge: Judge, made: Fit, family: str, starts: Mapping[str, tuple[Tens
         return {"best_elbo": None, "gap": None, "apart": None, "true": None}
     best = max(found, key=lambda normal: normal.elbo)
     gap, apart = best.elbo - made.elbo, None
-    if gap > -NEAR:  # else what was polished is the worse one, and no measure of ours
+    if gap > 0.0:  # else ours is itself the best that is known
         points = best.loc + judge.noise @ best.factor.mT
         apart = judge.apart(made.draws, judge.target.coordinates.constrain(points)[0])
     true = gap <= NEAR and (apart is None or apart <= NEAR)
