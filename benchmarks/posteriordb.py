@@ -2,10 +2,11 @@
 
 Ours is `fit(model, data)` with its defaults (mean field, from which linear response comes), and full rank. Errors are
 in units of the reference's standard deviations. Truly converged: the ELBO is within 0.1 nat of the best that is known
-of the family (long L-BFGS climbs on many fixed draws, from ours and from the reference), and, where ours
-is not itself the best, every mean within 0.1 sd of that there. ELBOs of all, peers included, are taken on the same 10,000 draws under our log joint. Peers run with
-their usual settings until they reach the best ELBO that is known, rest within 0.1 nat of it, or their time is over; the
-seconds that count are those until 0.1 nat below the best of that run. Their compilation is not counted, and shown.
+of the family (long L-BFGS climbs on many fixed draws, from ours and from the reference), and, where ours is not
+itself the best, every mean within 0.1 sd of that there. ELBOs of all, peers included, are taken on the same 10,000
+draws under our log joint. Peers run with their usual settings until they reach the best ELBO that is known, rest
+within 0.1 nat of it, or their time is over; the seconds that count are those until 0.1 nat below the best of that
+run. Their compilation is not counted, and shown.
 """
 
 from __future__ import annotations
