@@ -20,6 +20,8 @@ _AT_ONCE = 20_000_000
 """numbers in one intermediate result beyond which problems are evaluated one after the other"""
 _RECORDED = 50_000
 """numbers in one intermediate result up to which Python takes longer than arithmetic"""
+_COSTLY = 5_000_000
+"""numbers in one intermediate result of all columns of a Hessian from which on it takes a good part of a second"""
 _UNUSABLE = (LinAlgError, ValueError, ArithmeticError)
 """what a function may raise at a point where it has no value"""
 
@@ -35,19 +37,32 @@ class Problems:
         function: (R, P) -> (R,), row r of the result a function of row r alone; any number of rows.
         recordable: whether what it computes may be recorded at the second gradient and replayed (see `Tape`), which is
             done where problems are small.
+        shortcut: a cheaper way to the Hessians or nearly to them, (R, P) -> (R, P, P), used where they are costly.
 
     Attributes:
         evaluations: gradients asked for so far, summed over problems.
         products: Hessian-vector products so far, a Hessian counting P.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], *, recordable: bool = False) -> None:
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        *,
+        recordable: bool = False,
+        shortcut: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.function = function
+        self._shortcut = shortcut
         self._recordable = recordable
         self._tape: Tape | None = None
         self.evaluations = 0
         self.products = 0
-        self._largest = 0
+        self._largest = self._size = 0
+
+    @property
+    def costly(self) -> bool:
+        """Whether a Hessian takes so long that gradients are better used to get near the optimum; known after one."""
+        return self._size * self._largest > _COSTLY
 
     def value(self, x: Tensor) -> Tensor:
         """The values, (R,); infinite where they are not finite."""
@@ -117,7 +132,7 @@ class Problems:
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
             value = self.function(leaf)
-        self._largest = max(1, largest // len(leaf))
+        self._largest, self._size = max(1, largest // len(leaf)), leaf.shape[1]
         return value
 
     def hessian(self, x: Tensor) -> Tensor:
@@ -127,6 +142,8 @@ class Problems:
         if not self._largest:
             with torch.enable_grad():
                 self._measured(x.detach().requires_grad_())
+        if self._shortcut is not None and self.costly:
+            return self._shortcut(x)
         work = max(1, self._largest * rows)
         small = work * size <= _COPIES
         hessian = self._copies(x) if small else self._columns(x, max(1, min(size, _BUDGET // work)))

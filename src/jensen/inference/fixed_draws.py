@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from jensen.errors import NonFiniteError
 from jensen.gradients import Posterior
 from jensen.inference.curvature import Problems
+from jensen.inference.mean_field_curvature import MeanFieldCurvature, is_mean_field
 from jensen.inference.modes import modes_of
 from jensen.inference.objective import Bound
 from jensen.inference.variational.base import Factor
@@ -48,6 +49,7 @@ def at_draws(bound: Bound, noise: Tensor, *, recordable: bool = True) -> Problem
     return Problems(
         lambda flat: -_mapped(bound, lambda each: bound.value(each, noise), flat),
         recordable=recordable and bound.target.vectorised,
+        shortcut=MeanFieldCurvature(bound) if is_mean_field(bound) else None,
     )
 
 

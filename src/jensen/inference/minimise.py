@@ -91,8 +91,10 @@ def minimise(
         raise ValueError(f"tolerance and evaluations must be positive, got {tolerance} and {evaluations}")
     problems = function if isinstance(function, Problems) else Problems(function)
     size = start.shape[1]
-    first = min(evaluations, 20 + size) if second_order and size <= dense else evaluations
-    handover = _HANDOVER if second_order and size <= dense else tolerance
+    problems(start[:1])  # tells what a Hessian costs
+    soon = second_order and size <= dense and not problems.costly
+    first = min(evaluations, 20 + size) if soon else evaluations
+    handover = _HANDOVER if soon else tolerance
     descent = quasi_newton(problems, start, tolerance=handover, evaluations=first, path=path)
     if not second_order:
         result = _alone(descent, tolerance)
