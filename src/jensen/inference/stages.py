@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jensen.inference.averaging import FEWEST, Iterates, remaining, stationary
 from jensen.inference.noisy import Comparison, Noisy, not_finite
-from jensen.inference.optimisers import Stepper
+from jensen.inference.stepper import Stepper
 from jensen.inference.steps import StepSize
 
 __all__ = ["Callback", "End", "Run"]

@@ -17,8 +17,9 @@ from jensen.inference import pathfinder
 from jensen.inference.climb import Ascent
 from jensen.inference.noisy import Comparison, Noisy, fresh_elbo
 from jensen.inference.objective import Bound
-from jensen.inference.optimisers import Rule, Stepper, choose_rule
+from jensen.inference.optimisers import Rule, choose_rule
 from jensen.inference.stages import Callback, End, Run
+from jensen.inference.stepper import Stepper
 from jensen.inference.steps import StepSize
 from jensen.inference.steps import learning_rate as as_rate
 from jensen.inference.variational.amortised import AmortisedNormal
@@ -31,7 +32,7 @@ FINAL_DRAWS = 1000
 REACH = 2.0
 """further starts are uniform within this of zero, in the latents' real coordinates"""
 BASE, PER_LATENT = 0.1, 1e-3
-"""nats: the tolerance is the larger of the first and the second times the number of real coordinates"""
+"""nats: the usual tolerance is the larger of the first and the second times how many numbers the latents are"""
 
 
 def climb(
@@ -62,8 +63,9 @@ def climb(
         batch_size: rows of a minibatch; None for all of them.
         max_steps: of each start.
         tol: symmetrised KL in nats between q and where it would end up; half of it is about what is lost of the ELBO.
-            Default 0.1, for more than a hundred real coordinates a thousandth of their number.
-        pilot: begin where Pathfinder finds the best normal approximation, if there is a log density to run it on.
+            Default 0.1, for more than a hundred latent numbers a thousandth of that.
+        pilot: begin where Pathfinder finds the best normal approximation, if there is a log density to run it on (no
+            discrete latents, parameters of the model or encoders); it takes up to 200 gradients on all the data.
         n_starts: the first from q as it is, others at random; the one of the highest ELBO is kept.
         seed: of draws, minibatches and starts.
         callback: called every 50 steps with (steps, mean of their ELBO estimates in nats, parameters).
@@ -79,12 +81,11 @@ def climb(
     _check(learning_rate, max_steps, tol, n_starts)
     rule, rate = choose_rule(optimiser), as_rate(learning_rate)
     begin = bound.flat()
-    tol = max(BASE, PER_LATENT * len(begin) / 2) if tol is None else tol
+    tol = _usual_tolerance(bound) if tol is None else tol
     found: list[tuple[End, Tensor, float, float]] = []
-    evaluations, failure = 0, None
+    evaluations, failures = 0, list[NonFiniteError]()
     for start in range(n_starts):
-        bound.load(begin)
-        _place(bound, start, seed + start, pilot)
+        _place(bound, begin, start, seed + start, pilot)
         noisy = Noisy(bound, samples, batch_size, 1000 * seed + 10 * start)
         run = Run(
             noisy,
@@ -100,7 +101,7 @@ def climb(
         try:
             end = run.climb()
         except NonFiniteError as error:
-            failure = error
+            failures.append(error)
             continue
         finally:
             evaluations += noisy.evaluations
@@ -108,9 +109,15 @@ def climb(
         if end.reason.startswith("interrupted"):
             break
     if not found:
-        assert failure is not None
-        raise failure
-    return _ascent(bound, found, evaluations, tol)
+        raise failures[-1]
+    ascent = _ascent(bound, found, evaluations, tol)
+    ascent.notes += [f"a start failed: {failure}" for failure in failures]
+    return ascent
+
+
+def _usual_tolerance(bound: Bound) -> float:
+    model = bound.target.model
+    return max(BASE, PER_LATENT * sum(v.full_shape(model.plates).numel() for v in model.latents.values()))
 
 
 def _check(learning_rate: float | StepSize, max_steps: int, tol: float | None, n_starts: int) -> None:
@@ -124,14 +131,19 @@ def _check(learning_rate: float | StepSize, max_steps: int, tol: float | None, n
         raise ValueError(f"tol must be positive: noise leaves nothing exact; got {tol}")
 
 
-def _place(bound: Bound, start: int, seed: int, pilot: bool) -> None:
+def _place(bound: Bound, begin: Tensor, start: int, seed: int, pilot: bool) -> None:
     """Where a start begins: by Pathfinder if it can be, else as it is (the first one) or at random."""
+    bound.load(begin)
     target = bound.target
     learns = any(p.requires_grad for p in target.parameters())
     amortised = any(isinstance(factor, AmortisedNormal) for factor in bound.family.factors)
     if pilot and target.continuous and not learns and not amortised:
-        pathfinder.place(target, bound.family, seed=seed)
-    elif start > 0:
+        try:
+            pathfinder.place(target, bound.family, seed=seed)
+            return
+        except NonFiniteError:  # no finite log density near zero, or no approximation: noisy steps may do better
+            bound.load(begin)
+    if start > 0:
         _scatter(bound, Generator().manual_seed(seed))
 
 
