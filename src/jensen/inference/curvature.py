@@ -60,6 +60,11 @@ class Problems:
         self._largest = self._size = 0
 
     @property
+    def measured(self) -> bool:
+        """Whether a gradient was asked for, so that sizes are known."""
+        return self._largest > 0
+
+    @property
     def costly(self) -> bool:
         """Whether a Hessian takes so long that gradients are better used to get near the optimum; known after one."""
         return self._size * self._largest > _COSTLY

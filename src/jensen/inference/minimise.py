@@ -91,7 +91,8 @@ def minimise(
         raise ValueError(f"tolerance and evaluations must be positive, got {tolerance} and {evaluations}")
     problems = function if isinstance(function, Problems) else Problems(function)
     size = start.shape[1]
-    problems(start[:1])  # tells what a Hessian costs
+    if not problems.measured:
+        problems(start[:1])  # tells what a Hessian costs
     soon = second_order and size <= dense and not problems.costly
     first = min(evaluations, 20 + size) if soon else evaluations
     handover = _HANDOVER if soon else tolerance
