@@ -165,8 +165,8 @@ def bernoulli(*shape: int, plate: str | None = None) -> Variable:
 
 def categorical(size: int, *shape: int, plate: str | None = None) -> Variable:
     """Whole numbers 0, ..., size - 1 (int64, to index with)."""
-    if size < 2:
-        raise ValueError(f"a categorical latent needs at least two values, got {size}")
+    if not isinstance(size, int) or size < 2:
+        raise ValueError(f"a categorical latent needs a whole number of at least two values, got {size!r}")
     return Variable(shape, constraints.integer_interval(0, size - 1), plate, "categorical", size)
 
 
