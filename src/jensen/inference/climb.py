@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -24,6 +25,8 @@ class Ascent:
         evaluations: gradients of the bound that were taken, over all starts; a Hessian counts its columns.
         starts: ELBO and whether it converged, of each start.
         linear_response: covariance of the latents' real coordinates corrected by linear response, (D, D).
+        response: how the optimum moves if the bound is tilted, `linear_response.Response`, where it is known.
+        spread: standard deviations of the summary's numbers by linear response, of a fit that was stored.
         monte_carlo: standard deviation that the finite draws leave in E_q of the real coordinates, (D,).
         notes: what else is worth saying, such as starts that disagree.
     """
@@ -38,5 +41,7 @@ class Ascent:
     evaluations: int = 0
     starts: list[tuple[float, bool]] = field(default_factory=list)
     linear_response: Tensor | None = None
+    response: Any = None
+    spread: Tensor | None = None
     monte_carlo: Tensor | None = None
     notes: list[str] = field(default_factory=list)

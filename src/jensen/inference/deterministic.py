@@ -270,13 +270,14 @@ class _Climb:
         """What comes of it, and whether it is to be believed."""
         fitted = self.noise(best.draws) if best.together is None else best.together
         fresh = self._elbo(best.x, fitted, self._fresh(_FRESH))
-        covariance = sd = None
+        covariance = sd = response = None
         if best.response is not None and best.settled:
             if not best.response.definite:
                 best.settled, best.reason = False, "the Hessian is not positive definite at the optimum"
             theta = model_parameters(self.bound)
             held = bool(theta.any()) and best.response.written
-            covariance = linear_response(self.bound, best.x, best.response.fixing(~theta) if held else best.response)
+            response = best.response.fixing(~theta) if held else best.response
+            covariance = linear_response(self.bound, best.x, response)
         if best.moves is not None:
             moved = response_of_mean(self.bound, best.x, best.moves)
             sd = None if moved is None else moved.square().sum(0).sqrt()
@@ -295,6 +296,7 @@ class _Climb:
             evaluations=self.gradients,
             starts=best.starts,
             linear_response=covariance,
+            response=None if covariance is None else response,
             monte_carlo=sd,
             notes=best.notes,
         )

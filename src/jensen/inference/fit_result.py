@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -12,7 +12,8 @@ from torch import Generator, Tensor
 from jensen.inference import pointwise, posterior_summary
 from jensen.inference.climb import Ascent
 from jensen.inference.evaluated import chunk_of, draws_for, each_draw, evaluate_draws
-from jensen.inference.model import Model
+from jensen.inference.linear_response import response_of
+from jensen.inference.model import Model, Values
 from jensen.inference.objective import Bound
 from jensen.inference.posterior_summary import Summary
 from jensen.inference.psis import resample
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Expectation", "FitResult"]
 
 _BLIND = " (of what q covers: k-hat does not see other modes)"
+DRAWS = 4_000
+"""of q, where only means are needed"""
 DIAGNOSIS_SEED = 7_919_003
 """of the diagnosis's draws: not those that a fit with a small seed was made on, which would flatter it"""
 
@@ -228,17 +231,49 @@ class FitResult:
         draws = draws_for(self.target) if diagnosis is None else diagnosis.draws
         values = self._draw(draws, DIAGNOSIS_SEED)
         coordinates, ascent = self.target.coordinates, self.ascent
-        spread = error = None
-        if ascent.linear_response is not None or ascent.monte_carlo is not None:
+        spread, error = self.spread(), None
+        if ascent.monte_carlo is not None:
             mean = coordinates.unconstrain(values).mean(0).cpu()
             place = torch.argsort(posterior_summary.mean_order(self.family, coordinates))
-        if ascent.linear_response is not None:
-            covariance = ascent.linear_response.cpu()[place][:, place]
-            spread = posterior_summary.corrected_sd(self.model, coordinates, mean, covariance)
-        if ascent.monte_carlo is not None:
             error = posterior_summary.optimum_error(self.model, coordinates, mean, ascent.monte_carlo.cpu()[place])
         weights = diagnosis.log_weights if diagnosis is not None and diagnosis.usable else None
         return posterior_summary.summarise(self.model, values, weights, spread, error, self._remarks(diagnosis))
+
+    def covariance(self, function: Callable[[Any], Any]) -> Tensor:
+        """Covariance of numbers that `function` gives by linear response, (K, K), corrected for what q leaves out.
+
+        Args:
+            function: of ONE draw of the continuous latents (`z.mu` on its support), giving a tensor; its K numbers.
+
+        Raises:
+            ValueError: there is no linear response: the climb was not deterministic, did not converge, or was stored.
+        """
+        if self.ascent.response is None:
+            raise ValueError('linear response needs a converged fit with method="deterministic", not a stored one')
+
+        def numbers(values: Mapping[str, Tensor]) -> Tensor:
+            found: Tensor = torch.func.vmap(lambda v: function(Values(v)).reshape(-1))(dict(values))
+            return found
+
+        found = response_of(self.bound, self.bound.flat(), self.ascent.response, numbers)
+        if found is None:
+            raise ValueError("the Hessian is not positive definite at the optimum: there is no linear response")
+        return found
+
+    def spread(self) -> Tensor | None:
+        """Standard deviations of the summary's numbers by linear response, NaN for discrete ones; None if unknown."""
+        ascent, coordinates = self.ascent, self.target.coordinates
+        if ascent.spread is not None or ascent.linear_response is None:
+            return ascent.spread
+        if ascent.response is not None:
+            continuous = [name for name, variable in self.model.latents.items() if not variable.discrete]
+            found = self.covariance(lambda z: torch.cat([z[name].reshape(-1) for name in continuous]))
+            ascent.spread = posterior_summary.among_all(self.model, found.diagonal().clamp(min=0).sqrt().cpu())
+            return ascent.spread
+        mean = coordinates.unconstrain(self._draw(DRAWS, DIAGNOSIS_SEED)).mean(0).cpu()
+        place = torch.argsort(posterior_summary.mean_order(self.family, coordinates))
+        covariance = ascent.linear_response.cpu()[place][:, place]
+        return posterior_summary.corrected_sd(self.model, coordinates, mean, covariance)
 
     def _remarks(self, diagnosis: ParetoK | None) -> list[str]:
         ending = "converged" if self.converged else "NOT CONVERGED"

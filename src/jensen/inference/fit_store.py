@@ -46,7 +46,7 @@ __all__ = ["FIT_FILE", "is_fit", "load_fit", "save_fit"]
 FIT_FILE = "fit.safetensors"
 _FORMAT, _VERSION = "jensen-fit", 1
 _PLAIN = ("elbo", "elbo_se", "trace", "converged", "reason", "advice", "evaluations", "starts", "notes")
-_ARRAYS = ("linear_response", "monte_carlo")
+_ARRAYS = ("linear_response", "spread", "monte_carlo")
 _DIAGNOSIS = ("value", "threshold", "draws", "effective_draws", "invalid", "impossible")
 
 
@@ -60,6 +60,7 @@ def save_fit(result: FitResult, folder: Path | str) -> None:
     tensors = {f"family.{name}": value for name, value in result.family.state_dict().items()}
     if result.target.theta is not None:
         tensors |= {f"theta.{name}": value for name, value in result.target.theta.state_dict().items()}
+    ascent.spread = result.spread()
     tensors |= {f"ascent.{name}": t for name in _ARRAYS if (t := getattr(ascent, name)) is not None}
     diagnosis = result._diagnosis if result.without_data else result.pareto_k
     if diagnosis is not None:

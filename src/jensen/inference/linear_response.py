@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 
 from jensen.inference.conjugate_gradients import conjugate_gradients
 from jensen.inference.curvature import Problems
+from jensen.inference.draws import matched, pairs
 from jensen.inference.objective import Bound
 
-__all__ = ["LARGEST", "WRITTEN", "Response", "linear_response", "response_of_mean"]
+__all__ = ["LARGEST", "WRITTEN", "Response", "linear_response", "response_of", "response_of_mean"]
 
 WRITTEN = 1000
 """parameters up to which the Hessian is written down"""
@@ -17,6 +20,8 @@ LARGEST = 50
 """coordinates up to which there are linear responses beyond that"""
 _PRODUCTS, _PROBES, _TOLERANCE = 500, 16, 1e-6
 _CHUNK = 16
+_DRAWS, _AT_ONCE = 1_000, 16
+"""of means whose Jacobians are taken, and rows of these together"""
 
 
 class Response:
@@ -124,6 +129,43 @@ def linear_response(bound: Bound, flat: Tensor, response: Response) -> Tensor | 
     if not (response.definite and response.solved):
         return None
     return 0.5 * (covariance + covariance.T)
+
+
+def response_of(
+    bound: Bound, flat: Tensor, response: Response, function: Callable[[Mapping[str, Tensor]], Tensor]
+) -> Tensor | None:
+    """Covariance of functions of the continuous latents by linear response, (K, K): `linear_response` for E_q[g].
+
+    J is then the Jacobian of E_q[g] in all of q's parameters, so that a positive latent's spread is corrected on its
+    own scale, and not by the exponential of a normal with more spread.
+
+    Args:
+        bound: at its optimum `flat`, (P,).
+        response: H^-1 there, the model's own parameters held.
+        function: values on the supports, (samples, *shape) each, to (samples, K).
+
+    Returns:
+        None where the response is not positive definite, or not solved.
+    """
+    assert bound.noise_size is not None
+    halves = torch.randn(_DRAWS // 2, bound.noise_size, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    noise = pairs(matched(halves)).to(flat)
+
+    def means(x: Tensor) -> Tensor:
+        return function(bound.values(x, noise)).mean(0)
+
+    with torch.no_grad():
+        count = len(means(flat))
+    rows = []
+    for first in range(0, count, _AT_ONCE):
+        last = min(count, first + _AT_ONCE)
+        with torch.enable_grad():
+            leaf = flat.detach().expand(last - first, -1).clone().requires_grad_()
+            each = torch.func.vmap(means)(leaf)[:, first:last]
+            rows.append(torch.autograd.grad(each.diagonal().sum(), leaf)[0])
+    jacobian = torch.cat(rows)
+    covariance = jacobian @ response.solve(jacobian).T
+    return 0.5 * (covariance + covariance.T) if response.definite and response.solved else None
 
 
 def _jacobian(bound: Bound, flat: Tensor, largest: int) -> Tensor | None:

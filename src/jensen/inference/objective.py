@@ -159,10 +159,35 @@ class Bound(nn.Module):
             for name, log_q in self._at_draws(flat, noise, True).best.items():
                 self._settled[name].settle(log_q)
 
+    def values(self, flat: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """Continuous latents at fixed draws on their supports, (samples, *shape) each: pure, as `value`."""
+        parts = {name: p for name, p in self.at(flat).items() if name.startswith("family.")}
+        found: dict[str, Tensor] = torch.func.functional_call(_Values(self.family, self.target.whole), parts, (noise,))
+        return found
+
     def mean(self, flat: Tensor) -> Tensor:
         """E_q of the latents' real coordinates, (D,), as a pure function of the parameters."""
-        parts = {name.removeprefix("family."): p for name, p in self.at(flat).items() if name.startswith("family.")}
-        return torch.func.functional_call(_Mean(self.family), {f"family.{n}": p for n, p in parts.items()}, ())
+        parts = {name: p for name, p in self.at(flat).items() if name.startswith("family.")}
+        found: Tensor = torch.func.functional_call(_Mean(self.family), parts, ())
+        return found
+
+
+class _Values(nn.Module):
+    def __init__(self, family: Family, batch: Any) -> None:
+        super().__init__()
+        self.family, self.batch = family, batch
+
+    def forward(self, noise: Tensor) -> dict[str, Tensor]:
+        """Latents made of standard normal noise, (samples, *shape) each."""
+        values: dict[str, Tensor] = {}
+        start = 0
+        for factor in self.family(self.batch).factors:
+            if factor.noise_shape is not None:
+                shape = torch.Size(factor.noise_shape)
+                piece = noise[:, start : start + shape.numel()].reshape(len(noise), *shape)
+                values |= factor.from_noise(piece).values
+                start += shape.numel()
+        return values
 
 
 class _Mean(nn.Module):

@@ -13,7 +13,7 @@ from jensen.inference.model import Model
 from jensen.inference.variational.base import Factor, Family
 from jensen.inference.variational.layout import Layout
 
-__all__ = ["Summary", "corrected_sd", "mean_order", "optimum_error", "scalars", "summarise"]
+__all__ = ["Summary", "among_all", "corrected_sd", "mean_order", "optimum_error", "scalars", "summarise"]
 
 _SHOWN = 40
 _DRAWS = 4_000
@@ -135,6 +135,20 @@ def _pushed(model: Model, coordinates: Coordinates, points: Tensor) -> Tensor:
     ]
     spread = _table(model, {name: whole[name].cpu() for name in model.latents}).std(0)
     return spread.masked_fill(torch.tensor(discrete), torch.nan)
+
+
+def among_all(model: Model, continuous: Tensor) -> Tensor:
+    """Numbers of the continuous latents' values, one after another, at their places in the summary; NaN elsewhere."""
+    parts, start = [], 0
+    for variable in model.latents.values():
+        count = variable.full_shape(model.plates).numel()
+        if variable.discrete:
+            rows = count * (variable.size or 1) if variable.family == "categorical" else count
+            parts.append(torch.full((rows,), torch.nan, dtype=continuous.dtype))
+        else:
+            parts.append(continuous[start : start + count])
+            start += count
+    return torch.cat(parts)
 
 
 def mean_order(family: Family, coordinates: Coordinates) -> Tensor:
