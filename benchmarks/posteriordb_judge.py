@@ -83,7 +83,10 @@ class Judge:
 
     def accuracy(self, draws: Draws) -> Accuracy:
         """Of draws of the latents."""
-        means, sds = self.moments(draws)
+        return self.compared(*self.moments(draws))
+
+    def compared(self, means: Tensor, sds: Tensor) -> Accuracy:
+        """Of means and standard deviations of the reported parameters."""
         errors = ((means - self.reference.means) / self.reference.sds).abs()
         ratios = sds / self.reference.sds
         summary = (errors.mean(), errors.max(), ratios.median(), ratios.min(), ratios.max())

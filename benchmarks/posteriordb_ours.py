@@ -17,6 +17,7 @@ from benchmarks.posteriordb_best import Normal, polish
 from benchmarks.posteriordb_judge import CHUNK, Accuracy, Judge, finite
 from jensen.inference.fit import fit
 from jensen.inference.fit_result import FitResult
+from jensen.inference.linear_response import response_of
 
 __all__ = ["FAMILIES", "NEAR", "ours", "warm_up"]
 
@@ -73,8 +74,9 @@ def ours(case: Case, judge: Judge, family: str, starts: Mapping[str, tuple[Tenso
         "starts": len(ascent.starts),
         **asdict(judge.accuracy(made.draws)),
     }
-    if ascent.linear_response is not None:
-        record["linear_response"] = asdict(_linear_response(judge, made, ascent.linear_response))
+    corrected = None if ascent.response is None else _linear_response(judge, made)
+    if corrected is not None:
+        record["linear_response"] = asdict(corrected)
     if diagnosis.usable:
         record["reweighted"] = asdict(judge.accuracy(result.sample(len(judge.noise), seed=1, reweighted=True)))
     return record | _truth(judge, made, family, starts)
@@ -107,12 +109,16 @@ def _fit(case: Case, judge: Judge, family: str) -> Fit:
     return Fit(result, *spent, finite(float(torch.cat(elbos).mean())), draws)
 
 
-def _linear_response(judge: Judge, made: Fit, covariance: Tensor) -> Accuracy:
-    """Of a normal with the corrected covariance on the real scale."""
-    mean = judge.target.coordinates.unconstrain(made.draws).mean(0)
-    values, vectors = torch.linalg.eigh(covariance)
-    points = mean + (judge.noise * values.clamp(min=0.0).sqrt()) @ vectors.mT
-    return judge.accuracy(judge.target.coordinates.constrain(points)[0])
+def _linear_response(judge: Judge, made: Fit) -> Accuracy | None:
+    """q's means with standard deviations of the reported parameters by linear response."""
+    result = made.result
+
+    def reported(values: Mapping[str, Tensor]) -> Tensor:
+        found = judge.case.reported(dict(values))
+        return torch.stack([found[name] for name in judge.reference.names], 1)
+
+    found = response_of(result.bound, result.bound.flat(), result.ascent.response, reported)
+    return None if found is None else judge.compared(judge.moments(made.draws)[0], found.diagonal().clamp(min=0).sqrt())
 
 
 def _truth(judge: Judge, made: Fit, family: str, starts: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Any]:
