@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 from jensen.families import (
     Beta,
@@ -66,7 +66,7 @@ def _interval(what: str, mean: Floats, quantile: Callable[[float], Floats], tail
 
 
 def _student(what: str, loc: Floats, scale: Floats, df: Floats, tails: Floats) -> Marginal:
-    return _interval(what, loc, lambda tail: loc + scale * stats.t.ppf(tail, df), tails)
+    return _interval(what, loc, lambda tail: loc + scale * special.stdtrit(df, tail), tails)
 
 
 def _deviation(what: str, concentration: Floats, rate: Floats, tails: Floats) -> Marginal:
@@ -75,7 +75,7 @@ def _deviation(what: str, concentration: Floats, rate: Floats, tails: Floats) ->
     with np.errstate(divide="ignore"):
         log_mean = 0.5 * np.log(rate) + special.gammaln(concentration - 0.5) - special.gammaln(concentration)
     mean = np.where(concentration > 0.5, np.exp(log_mean), np.inf)
-    return _interval(what, mean, lambda tail: (stats.gamma.ppf(1 - tail, concentration) / rate) ** -0.5, tails)
+    return _interval(what, mean, lambda tail: (special.gammainccinv(concentration, tail) / rate) ** -0.5, tails)
 
 
 def _normal(p: Any, tails: Floats) -> list[Marginal]:

@@ -112,7 +112,9 @@ class Variable:
 
     def unconstrained_shape(self, sizes: Mapping[str, int]) -> torch.Size:
         """Shape of one draw's real coordinates."""
-        return torch.Size(self.transform.inverse_shape(self.full_shape(sizes)))
+        shape = self.full_shape(sizes)
+        # Elementwise transforms keep it; asking them would import a computer algebra system.
+        return torch.Size(self.transform.inverse_shape(shape)) if self.event_dim else shape
 
 
 def real(*shape: int, plate: str | None = None) -> Variable:

@@ -27,9 +27,8 @@ class DiagonalNormalPosterior(FactorPosterior):
         self.variable, self.loc, self.log_scale = variable, loc, log_scale
         self.plate = variable.plate
         # A Cholesky factor's real coordinates are a vector: fewer dimensions than the value has.
-        coordinates = len(variable.transform.inverse_shape(torch.Size(variable.shape)))
-        joint = variable.event_dim - (len(variable.shape) - coordinates)
-        self.elements = loc.shape[: loc.dim() - joint]
+        self._joint = min(variable.event_dim, 1)
+        self.elements = loc.shape[: loc.dim() - self._joint]
         self.noise_shape = tuple(loc.shape)
 
     def rsample(self, samples: int, generator: Generator | None = None) -> Draw:
@@ -54,8 +53,7 @@ class DiagonalNormalPosterior(FactorPosterior):
 
     def _by_element(self, each: Tensor) -> Tensor:
         """Sums over the coordinates of each element."""
-        extra = self.loc.dim() - len(self.elements)
-        return each.sum(tuple(range(-extra, 0))) if extra else each
+        return each.sum(-1) if self._joint else each
 
 
 class DiagonalNormal(Factor):
