@@ -90,9 +90,9 @@ class Tape:
                 for position, index in places:
                     args[position] = store[index]
                 result = run(*args, **kwargs) if places or not args else run(*self._filled(args, store), **kwargs)
-                if len(outs) == 1:
+                if isinstance(result, Tensor):
                     store[outs[0]] = result
-                else:
+                else:  # several, or a list of one
                     for out, each in zip(outs, result, strict=True):
                         store[out] = each
         return [store[index] for index in self._results]
