@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from jensen.inference.averaging import FEWEST, Iterates, remaining, stationary
+from jensen.inference.averaging import FEWEST, Iterates, Window, remaining, stationary
 from jensen.inference.noisy import Comparison, Noisy, not_finite
 from jensen.inference.stepper import Stepper
 from jensen.inference.steps import StepSize
@@ -107,7 +107,7 @@ class Run:
         self._rates: list[float] = []
         self._changes: list[float] = []
         self._lengths: list[int] = []
-        self._iterates = self._fresh()
+        self._iterates, self._first = self._fresh(), 0
         self._why = "the iterates were not stationary yet"
 
     def _fresh(self) -> Iterates:
@@ -145,7 +145,7 @@ class Run:
 
     def _stage(self) -> Tensor:
         """Steps until the iterates are stationary and their average exact enough; the average, (P,)."""
-        self._iterates = self._fresh()
+        self._iterates, self._first = self._fresh(), len(self._trace)
         made, test = 0, max(FEWEST_STEPS, self._steps if self._falls else 0)
         while True:
             made += self._window()
@@ -182,11 +182,12 @@ class Run:
     def _average(self) -> Tensor | None:
         """The average over the most stationary window, (P,), if it is good enough."""
         means = self._iterates.means
-        window = stationary(means, NEGLIGIBLE * math.sqrt(self._tol / means.shape[1]) * self._stepper.units())
-        if window is None:
+        if len(means) < FEWEST:
             return None
-        if not window.rhat < STATIONARY:
-            self._why = f"the iterates were not stationary yet (split R-hat {window.rhat:.2f})"
+        window = self._looked_at(means)
+        if window is None or not window.rhat < STATIONARY:
+            rhat = "" if window is None else f" (split R-hat {window.rhat:.2f})"
+            self._why = f"the iterates were not stationary yet{rhat}"
             return None
         if not window.size > FEWEST_EFFECTIVE:
             self._why = f"the iterates remember each other too long ({window.size:.0f} effective blocks)"
@@ -200,6 +201,19 @@ class Run:
             self._why = f"noise left {noise:.2g} nats in the iterates' average"
             return None
         return average
+
+    def _looked_at(self, means: Tensor) -> Window | None:
+        """The most stationary window of the parameters that tell, and of the bound where not all of them do."""
+        told = self._stepper.identified
+        unit = NEGLIGIBLE * math.sqrt(self._tol / means.shape[1]) * self._stepper.units()
+        window = stationary(means[:, told], unit[told]) if len(told) else None
+        if len(told) == means.shape[1]:
+            return window
+        bounds = torch.tensor(self._trace[self._first :], dtype=torch.float64).unsqueeze(1)
+        trace = stationary(bounds, NEGLIGIBLE * self._tol)
+        if window is None or trace is None:
+            return trace if trace is None else Window(len(means) // 2, trace.rhat, len(bounds))
+        return Window(window.start, max(window.rhat, trace.rhat), window.size)
 
     # --- between stages ---------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ with it the steps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
@@ -17,7 +18,10 @@ from torch import Tensor, nn
 from jensen.inference.objective import Bound
 from jensen.inference.optimisers import NaturalGradient, Rule
 from jensen.inference.variational.amortised import AmortisedNormal
+from jensen.inference.variational.exponential import ExponentialFactor
 from jensen.inference.variational.full_rank import FullRankNormal
+from jensen.inference.variational.gaussian import DiagonalNormal
+from jensen.inference.variational.low_rank import LowRankNormal
 
 __all__ = ["Stepper"]
 
@@ -113,6 +117,27 @@ class _Places:
         return _Part(own, torch.cat([none, *locs]), torch.cat([none, *scales]), full)
 
 
+def _identified(bound: Bound) -> Tensor:
+    """Places of parameters that a stationary q holds still, (n,).
+
+    Not those of networks, flows and loadings, many of which make the same q, nor of discrete factors, whose log odds go
+    on growing when q is certain.
+    """
+    spans, places = _spans(bound), [torch.zeros(0, dtype=torch.int64)]
+    for factor in bound.family.factors:
+        settled: list[nn.Parameter] = []
+        if isinstance(factor, DiagonalNormal | FullRankNormal):
+            settled = list(factor.parameters())
+        elif isinstance(factor, LowRankNormal):
+            settled = [factor.loc]
+        elif isinstance(factor, ExponentialFactor) and factor.support_size is None:
+            settled = list(factor.parameters())
+        places += [torch.arange(*spans[id(p)]) for p in settled if id(p) in spans]
+    if isinstance(bound.target.model.parameters, Mapping):
+        places += [torch.arange(*spans[id(p)]) for p in bound.target.parameters() if id(p) in spans]
+    return torch.cat(places).to(bound.flat().device)
+
+
 def _spans(bound: nn.Module) -> dict[int, Span]:
     """Start and stop of each parameter in `Bound.flat`, by its id."""
     spans, start = {}, 0
@@ -138,6 +163,7 @@ class Stepper:
 
     Attributes:
         flat: the parameters, (P,), as `Bound.flat` orders them.
+        identified: places of those that a stationary q holds still, (n,).
     """
 
     def __init__(self, bound: Bound, rule: Rule) -> None:
@@ -145,7 +171,7 @@ class Stepper:
         self._places = _Places(bound)
         self._parameters = [p for p in bound.parameters() if p.requires_grad]
         self._natural = isinstance(rule, NaturalGradient)
-        self.flat = bound.flat()
+        self.flat, self.identified = bound.flat(), _identified(bound)
         self._memory = self.flat.new_zeros(4 if self._natural else 2, len(self.flat))
         self._times = self.flat.new_zeros(len(self.flat) if self._places.has_rows else 1)
 
