@@ -148,9 +148,11 @@ class ExponentialFactor(Factor):
     @torch.no_grad()
     def settle(self, log_q: Tensor) -> None:
         """Set the parameters of a Bernoulli or Categorical q from log q of each value, (values, *elements)."""
-        odds = log_q[1:] - log_q[:1] if self.family is Bernoulli else log_q[:-1] - log_q[-1:]
-        finite = odds.clamp(-_SURE, _SURE)  # infinite ones times a probability of 0 would be NaN
-        self.raw[0].copy_(finite[0] if self.family is Bernoulli else finite.movedim(0, -1))
+        # Infinite odds times a probability of 0 would be NaN. Not the odds are limited but what is lost to the likeliest
+        # value: odds against a last value that is impossible would all be alike.
+        finite = log_q.log_softmax(0).clamp(min=-_SURE)
+        odds = finite[1:] - finite[:1] if self.family is Bernoulli else finite[:-1] - finite[-1:]
+        self.raw[0].copy_(odds[0] if self.family is Bernoulli else odds.movedim(0, -1))
 
     def mean(self) -> Tensor:
         """E_q of the real coordinates (those of the support's transform), flat, (D,); empty for a discrete latent."""
