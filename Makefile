@@ -43,6 +43,10 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.vae_training --quick --json vae_training.json
 	$(BIN)/python -m benchmarks.vae_likelihood --quick --json vae_likelihood.json
 	$(BIN)/python -m benchmarks.conjugate --quick --json conjugate.json
+	$(BIN)/python -m benchmarks.posteriordb --quick --json posteriordb.json
+	$(BIN)/python -m benchmarks.bbvi --quick --json bbvi.json
+	$(BIN)/python -m benchmarks.gradient_cost --quick --json gradient_cost.json
+	$(BIN)/python -m benchmarks.local_reparameterisation --quick --json local_reparameterisation.json
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

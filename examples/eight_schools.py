@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import tensor
 from torch.distributions import HalfCauchy, Normal
 
 from jensen.inference import Model, fit, positive, real
@@ -31,7 +30,7 @@ def log_joint(z: Any, data: Any) -> dict[str, torch.Tensor]:
     """log p(y, mu, tau, eta), in terms."""
     return {
         "mu": Normal(0, 5).log_prob(z.mu),
-        "tau": HalfCauchy(tensor(5.0)).log_prob(z.tau),
+        "tau": HalfCauchy(5.0).log_prob(z.tau),
         "eta": Normal(0, 1).log_prob(z.eta),
         "y": Normal(z.mu + z.tau * z.eta, data.sigma).log_prob(data.y),
     }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jensen.config import Config, Schedule
     from jensen.data import load_data
     from jensen.estimators import BayesianMixture, TopicModel
-    from jensen.inference import ConjugateModel, Latent, infer
+    from jensen.inference import ConjugateModel, Latent, Model, infer
     from jensen.metrics import evaluate
     from jensen.objectives import Elbo, Iwae
     from jensen.training import Run, fit, resume, train
@@ -28,6 +28,7 @@ _HOMES = {
     "Elbo": "objectives",
     "Iwae": "objectives",
     "Latent": "inference",
+    "Model": "inference",
     "Run": "training",
     "Schedule": "config",
     "TopicModel": "estimators",
@@ -49,6 +50,7 @@ __all__ = [
     "Elbo",
     "Iwae",
     "Latent",
+    "Model",
     "Run",
     "Schedule",
     "TopicModel",

@@ -12,6 +12,7 @@ from jensen.inference.fit_store import is_fit, load_fit
 from jensen.inference.methods import Result, infer
 from jensen.inference.model import Batch, Model, Values
 from jensen.inference.objective import Bound
+from jensen.inference.optimisers import AdaGrad, Adam, NaturalGradient, RMSProp
 from jensen.inference.posterior_summary import Summary
 from jensen.inference.steps import Adaptive, RobbinsMonro
 from jensen.inference.stochastic import Svi
@@ -34,6 +35,8 @@ from jensen.inference.variational import amortised, blocks, flow, full_rank, low
 from jensen.inference.verdict import ParetoK
 
 __all__ = [
+    "AdaGrad",
+    "Adam",
     "Adaptive",
     "Batch",
     "Bound",
@@ -45,8 +48,10 @@ __all__ = [
     "Latent",
     "Model",
     "Moments",
+    "NaturalGradient",
     "Parameter",
     "ParetoK",
+    "RMSProp",
     "Result",
     "RobbinsMonro",
     "State",

@@ -34,7 +34,9 @@ def loglog_scaling(panels: Mapping[str, Panel], *, y: str = "seconds a sweep", t
         log_axis(axes, "both")
         for index, (name, (sizes, values)) in enumerate(lines.items()):
             _line(axes, index, name, _positive(f"sizes of {name!r}", sizes), _positive(f"values of {name!r}", values))
-        axes.legend(fontsize=8, frameon=False)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high * (high / low) ** (0.1 * max(0, len(lines) - 2)))  # room for a long legend
+        axes.legend(fontsize=8, frameon=False, loc="upper left")
     return plain(figure)
 
 
