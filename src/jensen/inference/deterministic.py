@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from jensen.inference.climb import Ascent
 from jensen.inference.curvature import Problems
-from jensen.inference.draws import Draws, matched, pairs
+from jensen.inference.draws import Draws, matched, pairs, understated
 from jensen.inference.evaluated import unvalidated
 from jensen.inference.fixed_draws import (
     FreshValue,
@@ -67,6 +67,7 @@ class _Standing:
     starts: list[tuple[float, bool]] = field(default_factory=list)
     level: int = 0
     notes: list[str] = field(default_factory=list)
+    spread: float = float("inf")
     remaining: float = float("inf")
     moves: Tensor | None = None
     together: Tensor | None = None
@@ -219,8 +220,10 @@ class _Climb:
             return True
         mean_move, mean_gradient = moves.mean(0), gradients.mean(0)
         spread = -0.5 * float(((gradients - mean_gradient) * (moves - mean_move)).sum()) / (_SETS - 1)
-        best.remaining = spread / _SETS
-        best.moves = (moves - mean_move) / (_SETS * (_SETS - 1)) ** 0.5
+        best.spread = spread
+        more = understated(max(2, best.draws // 2))  # sets that are matched by themselves are too much alike
+        best.remaining = more * spread / _SETS
+        best.moves = (moves - mean_move) * (more / (_SETS * (_SETS - 1))) ** 0.5
         # All together are matched once more as one set: the error of matching, O(D / draws), is then that of many.
         return best.remaining <= self.tol and self._together(
             best, pairs(matched(halves.flatten(0, 1))).to(self.like), response
@@ -252,11 +255,10 @@ class _Climb:
         best.x, best.elbo = x, -float(value)
         best.trace.append(best.elbo)
         self._count(problems)
-        spread = best.remaining * _SETS
-        if promised < stop and spread < _ALIKE[problems.costly]:
+        if promised < stop and best.spread < _ALIKE[problems.costly]:
             best.response = response
         else:
-            sets = 4 if spread < _ALIKE[1] else _SETS
+            sets = 4 if best.spread < _ALIKE[1] else _SETS
             problems = at_draws(self.bound, noise[: sets * best.draws], recordable=False)
             best.response = Response(problems, x)
             self._count(problems)
@@ -313,7 +315,7 @@ class _Climb:
             best.advice = "Give more draws: draws=..., max_draws=...; heavy tails of log p / q need very many."
         elif best.settled:
             best.reason = (
-                f"{best.reason}; {best.draws:,} draws leave the bound about {best.remaining:.1e} nats short at most"
+                f"{best.reason}; {best.draws:,} draws leave the bound about {best.remaining:.1e} nats short"
             )
 
     def _disagreement(self, best: _Standing) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["Draws", "matched", "pairs"]
+__all__ = ["Draws", "matched", "pairs", "understated"]
 
 _LARGEST = 2_000_000_000
 """multiplications that a decorrelation may cost: a second or so"""
@@ -65,3 +65,16 @@ def matched(halves: Tensor) -> Tensor:
 def pairs(halves: Tensor) -> Tensor:
     """x and -x for each of the draws (..., H, D), (..., 2 H, D)."""
     return torch.stack([halves, -halves], -2).flatten(-3, -2)
+
+
+def understated(halves: int) -> float:
+    """How many times more a mean of fourth powers varies if many sets are matched together than if each is by itself.
+
+    n numbers matched by themselves are uniform on a sphere: the variance of their mean fourth power is 24 n^2 (n - 1) /
+    ((n + 2)^2 (n + 4) (n + 6)). Matched among very many it is 24 / n, since second moments are then all that is lost.
+
+    Args:
+        halves: n, draws of a set without their antithetic twins; at least 2.
+    """
+    n = halves
+    return (n + 2) ** 2 * (n + 4) * (n + 6) / (n**3 * (n - 1))

@@ -148,8 +148,8 @@ class ExponentialFactor(Factor):
     @torch.no_grad()
     def settle(self, log_q: Tensor) -> None:
         """Set the parameters of a Bernoulli or Categorical q from log q of each value, (values, *elements)."""
-        # Infinite odds times a probability of 0 would be NaN. Not the odds are limited but what is lost to the likeliest
-        # value: odds against a last value that is impossible would all be alike.
+        # Infinite odds times a probability of 0 would be NaN. It is not the odds that are limited, but how far a value
+        # may be behind the likeliest: odds against a last value that is impossible would all be alike.
         finite = log_q.log_softmax(0).clamp(min=-_SURE)
         odds = finite[1:] - finite[:1] if self.family is Bernoulli else finite[:-1] - finite[-1:]
         self.raw[0].copy_(odds[0] if self.family is Bernoulli else odds.movedim(0, -1))

@@ -1,0 +1,56 @@
+"""What finite draws cost: claimed by the climb, and seen from the bound in closed form over many seeds."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from jensen.inference import Model, real
+from jensen.inference.deterministic import climb
+from jensen.inference.draws import matched, understated
+from jensen.inference.fit import prepare
+
+COUNT, WIDTH, SEEDS = 4.0, 3.0, 24
+
+
+@pytest.mark.parametrize("halves", [8, 16, 40])
+def test_sets_matched_by_themselves_are_more_alike(halves: int) -> None:
+    raw = torch.randn(40_000, halves, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(halves))
+    alone = matched(raw).pow(4).mean((1, 2)).var()
+    among_many = (raw.pow(4) - 6 * raw.square()).mean((1, 2)).var()  # less what second moments explain
+    assert understated(halves) == pytest.approx(float(among_many / alone), rel=0.08)
+
+
+def minus_bound(parameters: Any) -> float:
+    """Of a Poisson count with log rate u ~ N(0, WIDTH^2), at q = N(loc, exp(log_scale)^2); constants left out."""
+    loc, log_scale = (torch.as_tensor(p, dtype=torch.float64) for p in parameters)
+    variance = (2 * log_scale).exp()
+    expected = COUNT * loc - (loc + variance / 2).exp() - 0.5 * (loc.square() + variance) / WIDTH**2
+    return -float(expected + log_scale)
+
+
+def test_shortfall_and_error_are_what_many_seeds_show() -> None:
+    def log_joint(z: Any, data: Any) -> Tensor:
+        found: Tensor = COUNT * z.u - z.u.exp() - 0.5 * (z.u / WIDTH).square()
+        return found
+
+    best = minimize(minus_bound, [1.0, -1.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13})
+    short, claimed, off, error = [], [], [], []
+    for seed in range(SEEDS):
+        found = climb(prepare(Model({"u": real()}, log_joint), None), n_starts=1, seed=seed)
+        assert found.converged
+        assert found.monte_carlo is not None
+        words = re.search(r"leave the bound about (\S+) nats short", found.reason)
+        assert words is not None
+        claimed.append(float(words[1]))
+        short.append(minus_bound(found.flat.tolist()) - best.fun)
+        off.append(float(found.flat[0]) - float(best.x[0]))
+        error.append(float(found.monte_carlo[0]))
+    assert 0.4 < sum(short) / sum(claimed) < 2.0
+    ratio = torch.tensor(off).square().mean().sqrt() / torch.tensor(error).square().mean().sqrt()
+    assert 0.55 < float(ratio) < 1.5
