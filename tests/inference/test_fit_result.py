@@ -202,7 +202,26 @@ def test_rows_are_named_by_place_and_the_text_says_how_it_ended() -> None:
 def test_a_long_table_shows_its_head_and_keeps_the_rest() -> None:
     result = fitted(standard({"x": real(60)}, lambda z: Normal(0.0, 1.0).log_prob(z.x).sum()))
     assert len(result.summary()) == 60
-    assert "... and 20 more" in str(result.summary())
+    assert "... and 20 more of x" in str(result.summary())
+
+
+def test_many_local_latents_do_not_hide_the_others() -> None:
+    def log_density(z: Any) -> Tensor:
+        chosen = Categorical(torch.ones(3, dtype=torch.float64)).log_prob(z.k).sum()
+        return chosen + Normal(0.0, 1.0).log_prob(z.x).sum() + Normal(0.0, 1.0).log_prob(z.mu)
+
+    result = fitted(
+        standard({"k": categorical(3, 100), "x": real(60), "mu": real()}, log_density),
+        linear_response=torch.eye(61, dtype=torch.float64),
+    )
+    table = str(result.summary()).splitlines()
+    labels = [line.split()[0] for line in table[1:] if line]
+    assert labels[17:20] == ["k[5]=2", "...", "x[0]"]  # elements are whole
+    assert "... and 282 more of k: see .rows" in table
+    assert "... and 41 more of x: see .rows" in table
+    assert labels[labels.index("x[18]") + 2] == "mu"
+    assert "nan" not in "\n".join(table)  # of k: it has no linear response
+    assert len(result.summary().rows) == 361
 
 
 def test_discrete_latents_have_probabilities() -> None:

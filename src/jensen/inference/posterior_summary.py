@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ from jensen.inference.variational.layout import Layout
 
 __all__ = ["Summary", "among_all", "corrected_sd", "mean_order", "optimum_error", "scalars", "summarise"]
 
-_SHOWN = 40
+_SHOWN, _LEAST = 40, 3  # rows of a printed table, and of each latent in it
+_PARTIAL = ("sd (LR)", "error")
 _DRAWS = 4_000
 
 
@@ -53,18 +55,50 @@ class Summary:
         ]
 
     def __str__(self) -> str:
-        count = min(len(self.names), _SHOWN)
-        columns = self.columns.values()
+        columns = self.columns.items()
         table = [["", *self.columns]]
-        table += [[self.names[row], *(f"{float(column[row]):.4g}" for column in columns)] for row in range(count)]
+        after: dict[int, str] = {}
+        for latent, shown, left in self._shown():
+            table += [
+                [self.names[row], *(_cell(name, float(column[row])) for name, column in columns)] for row in shown
+            ]
+            if left:
+                after[len(table) - 1] = f"... and {left:,} more of {latent}: see .rows"
         widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-            for row in table
-        ]
-        if count < len(self.names):
-            lines.append(f"... and {len(self.names) - count:,} more: see .rows")
+        lines = []
+        for place, row in enumerate(table):
+            cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+            lines.append("  ".join(cells))
+            lines += [after[place]] if place in after else []
         return "\n".join([*lines, "", *self.remarks]).rstrip()
+
+    def _shown(self) -> list[tuple[str, Sequence[int], int]]:
+        """Of each latent the rows that are printed, whole elements, and how many are not."""
+        elements = [name.partition("=")[0] for name in self.names]
+        rows: dict[str, list[int]] = {}
+        for place, element in enumerate(elements):
+            rows.setdefault(element.partition("[")[0], []).append(place)
+        found: list[tuple[str, Sequence[int], int]] = []
+        for (latent, places), count in zip(rows.items(), _allotted([len(r) for r in rows.values()]), strict=True):
+            together = sum(elements[place] == elements[places[0]] for place in places)  # values of a categorical one
+            count = len(places) if count == len(places) else max(together, count - count % together)
+            found.append((latent, places[:count], len(places) - count))
+        return found
+
+
+def _allotted(sizes: Sequence[int]) -> list[int]:
+    """Rows of each latent in a table of about `_SHOWN`: all of those that have few, as many of each of the others."""
+    shown, left = [0] * len(sizes), _SHOWN
+    order = sorted(range(len(sizes)), key=lambda place: sizes[place])
+    for done, place in enumerate(order):
+        shown[place] = min(sizes[place], max(_LEAST, left // (len(order) - done)))
+        left -= shown[place]
+    return shown
+
+
+def _cell(heading: str, value: float) -> str:
+    """A number; a dash where it is not known of this one (a discrete latent has no linear response)."""
+    return "-" if heading in _PARTIAL and math.isnan(value) else f"{value:.4g}"
 
 
 def scalars(model: Model, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
