@@ -108,3 +108,24 @@ def test_without_arviz_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch)
 def test_no_draws_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         exact_fit().to_arviz(0)
+
+
+def test_reweighted_draws_give_leave_one_out_of_the_posterior() -> None:
+    mean, sd = exact_posterior()
+    result = fitted(conjugate_normal(), {"y": Y}, centre={"mu": mean - 0.5 * sd}, scale={"mu": 1.1 * sd})
+    n = 20_000
+    precision = len(Y) - 1 + PRIOR_SD**-2  # of the posterior without row i
+    others = (Y.sum() - Y) / precision
+    exact = float(Normal(others, (1 + 1 / precision) ** 0.5).log_prob(Y).sum())
+    data = result.to_arviz(n, seed=3, reweighted=True)
+    assert float(az.loo(data).elpd_loo) == pytest.approx(exact, abs=0.05)
+    assert abs(float(az.loo(result.to_arviz(n, seed=3)).elpd_loo) - exact) > 0.1  # q's own
+    mu = torch.as_tensor(data.posterior["mu"].values[0])
+    np.testing.assert_array_equal(mu.numpy(), result.sample(n, seed=3, reweighted=True)["mu"].numpy())
+    np.testing.assert_allclose(data.sample_stats["log_q"].values[0], Normal(mean - 0.5 * sd, 1.1 * sd).log_prob(mu))
+
+
+def test_draws_are_not_reweighted_where_that_would_mislead() -> None:
+    result = fitted(conjugate_normal(), {"y": Y}, centre={"mu": 6.0}, scale={"mu": 0.05})
+    with pytest.raises(ValueError, match="reweighted draws would mislead"):
+        result.to_arviz(100, reweighted=True)

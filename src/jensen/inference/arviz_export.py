@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Generator, Tensor
+from torch import Tensor
 
-from jensen.inference.evaluated import evaluate_draws
-from jensen.inference.pointwise import NoPointwise
+from jensen.inference.pointwise import NoPointwise, log_likelihood, simulated
 
 if TYPE_CHECKING:
     from jensen.inference.fit_result import FitResult
@@ -21,8 +20,8 @@ __all__ = ["inference_data"]
 Array = npt.NDArray[Any]
 
 
-def inference_data(result: FitResult, n: int, seed: int) -> Any:
-    """See `FitResult.to_arviz`: one chain of n draws of q.
+def inference_data(result: FitResult, n: int, seed: int, reweighted: bool = False) -> Any:
+    """See `FitResult.to_arviz`: one chain of n draws.
 
     sample_stats hold `lp` (log joint) and `log_q`, nats; its attributes ELBO, k-hat and how the fit ended. Variables of
     a plate have the plate as their dimension. A fit that was loaded without data has only the posterior and the prior.
@@ -35,12 +34,12 @@ def inference_data(result: FitResult, n: int, seed: int) -> Any:
         raise ValueError(f"n should be at least 1, but is {n}")
     groups: dict[str, Any] = {}
     if result.without_data:
-        groups["posterior"] = _chain(result.sample(n, seed))
+        groups["posterior"] = _chain(result.sample(n, seed, reweighted=reweighted))
     else:
-        drawn = evaluate_draws(result.target, result._posterior(), n, Generator().manual_seed(seed))
+        drawn = result._evaluated(n, seed, reweighted)
         groups["posterior"] = _chain(drawn.values)
         groups["sample_stats"] = _chain({"lp": drawn.log_joint, "log_q": drawn.log_q})
-        groups |= _with_data(result, n, seed)
+        groups |= _with_data(result, drawn.values, seed)
     if result.model.prior is not None:
         groups["prior"] = _chain(result.prior(n, seed))
         if result.model.simulate is not None and not result.without_data:
@@ -52,12 +51,12 @@ def inference_data(result: FitResult, n: int, seed: int) -> Any:
     return arviz.from_dict(**options, dims=_dimensions(result, groups))
 
 
-def _with_data(result: FitResult, n: int, seed: int) -> dict[str, Any]:
+def _with_data(result: FitResult, values: Mapping[str, Tensor], seed: int) -> dict[str, Any]:
     groups: dict[str, Any] = {}
     if result.model.simulate is not None:
-        groups["posterior_predictive"] = _chain(result.posterior_predictive(n, seed))
+        groups["posterior_predictive"] = _chain(simulated(result.target, values, seed))
     with suppress(NoPointwise):
-        groups["log_likelihood"] = _chain(result.log_likelihood(n, seed))
+        groups["log_likelihood"] = _chain(log_likelihood(result.target, values))
     data = result.target.data
     entries = {"data": data} if isinstance(data, Tensor) else dict(data)
     numbers = {name: _array(value) for name, value in entries.items() if isinstance(value, Tensor | float | int)}

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from jensen.inference import pointwise, posterior_summary
 from jensen.inference.climb import Ascent
-from jensen.inference.evaluated import chunk_of, draws_for, each_draw, evaluate_draws
+from jensen.inference.evaluated import Evaluated, chunk_of, draws_for, each_draw, evaluate_draws
 from jensen.inference.linear_response import response_of
 from jensen.inference.model import Model, Values
 from jensen.inference.objective import Bound
@@ -160,11 +160,8 @@ class FitResult:
         _at_least_one(n)
         if not reweighted:
             return self._draw(n, seed)
-        diagnosis = self.pareto_k
-        if not diagnosis.usable:
-            raise ValueError(f"reweighted draws would mislead: {diagnosis}")
-        values = self._draw(diagnosis.draws, DIAGNOSIS_SEED)
-        chosen = resample(diagnosis.log_weights, n, Generator().manual_seed(seed))
+        chosen = self._chosen(n, seed)
+        values = self._draw(self.pareto_k.draws, DIAGNOSIS_SEED)
         return {name: value[chosen.to(value.device)] for name, value in values.items()}
 
     def expectation(self, function: Callable[[Any], Any]) -> Any:
@@ -303,16 +300,21 @@ class FitResult:
 
     # --- elsewhere ----------------------------------------------------------------------------------------------------
 
-    def to_arviz(self, n: int = 1_000, seed: int = 0) -> Any:
+    def to_arviz(self, n: int = 1_000, seed: int = 0, *, reweighted: bool = False) -> Any:
         """An ArviZ `InferenceData` of n draws of q: posterior, sample_stats and, where the model has them,
         log_likelihood, posterior_predictive, prior, prior_predictive and the data.
 
+        Args:
+            reweighted: draws of the posterior instead, as in `sample`. loo and compare take draws for the posterior's:
+                with those of a q that is off in its tails their own k-hats are large and their numbers wrong.
+
         Raises:
             ImportError: ArviZ is not installed.
+            ValueError: n below 1; reweighted, but k-hat says that weights are not usable.
         """
         from jensen.inference import arviz_export
 
-        return arviz_export.inference_data(self, n, seed)
+        return arviz_export.inference_data(self, n, seed, reweighted)
 
     def save(self, folder: Path | str) -> None:
         """Write q, theta and the diagnosis into `folder`, atomically; `load_fit` reads them. The data are not kept."""
@@ -335,8 +337,24 @@ class FitResult:
         found: dict[str, Tensor] = self._posterior().sample(n, Generator().manual_seed(seed))
         return found
 
-    def _evaluate(self, n: int, seed: int) -> Any:
+    def _chosen(self, n: int, seed: int) -> Tensor:
+        """Which of the diagnosis's draws an importance resample of n has."""
+        diagnosis = self.pareto_k
+        if not diagnosis.usable:
+            raise ValueError(f"reweighted draws would mislead: {diagnosis}")
+        return resample(diagnosis.log_weights, n, Generator().manual_seed(seed))
+
+    def _evaluate(self, n: int, seed: int) -> Evaluated:
         return evaluate_draws(self.target, self._posterior(), n, Generator().manual_seed(seed))
+
+    def _evaluated(self, n: int, seed: int, reweighted: bool) -> Evaluated:
+        """What `sample` gives, with its densities."""
+        if not reweighted:
+            return self._evaluate(n, seed)
+        chosen = self._chosen(n, seed)
+        values, *densities = self._evaluate(self.pareto_k.draws, DIAGNOSIS_SEED)
+        log_joint, log_q = (density[chosen.to(density.device)] for density in densities)
+        return Evaluated({name: v[chosen.to(v.device)] for name, v in values.items()}, log_joint, log_q)
 
     def _need_data(self, what: str) -> None:
         if self.without_data:
