@@ -54,3 +54,29 @@ def test_shortfall_and_error_are_what_many_seeds_show() -> None:
     assert 0.4 < sum(short) / sum(claimed) < 2.0
     ratio = torch.tensor(off).square().mean().sqrt() / torch.tensor(error).square().mean().sqrt()
     assert 0.55 < float(ratio) < 1.5
+
+
+def test_distances_from_zero_are_not_the_same_in_all_sets() -> None:
+    size, freedom = 10, 3.0
+
+    def log_joint(z: Any, data: Any) -> Tensor:  # a multivariate Student distribution
+        found: Tensor = -0.5 * (freedom + size) * torch.log1p(z.u.square().sum() / freedom)
+        return found
+
+    noise = torch.randn(10_000, size, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    square = noise.square()
+
+    def minus(log_scale: Tensor) -> float:  # at loc = 0, where the optimum is
+        inside = 1 + (square * (2 * log_scale).exp()).sum(1) / freedom
+        return float(0.5 * (freedom + size) * inside.log().mean() - log_scale.sum())
+
+    best = minimize(lambda s: minus(torch.full((size,), float(s[0]), dtype=torch.float64)), [0.0], tol=1e-9)
+    short, claimed = [], []
+    for seed in range(4):
+        found = climb(prepare(Model({"u": real(size)}, log_joint), None), n_starts=1, seed=seed)
+        words = re.search(r"leave the bound about (\S+) nats short", found.reason)
+        assert words is not None
+        claimed.append(float(words[1]))
+        assert float(found.flat[:size].abs().max()) < 1e-3  # by symmetry of the draws
+        short.append(minus(found.flat[size:]) - best.fun)
+    assert 0.3 < sum(short) / sum(claimed) < 2.0

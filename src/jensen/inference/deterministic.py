@@ -210,20 +210,22 @@ class _Climb:
         """Measure what the draws cost, and go on with all sets if it is little; whether that was so."""
         problems = at_draws(self.bound, self.noise(best.draws))
         response = Response(problems, best.x, hessian=best.hessian)
-        halves = torch.randn(_SETS, best.draws // 2, self.size, dtype=torch.float64, generator=self.fresh)
+        # As many decorrelated draws as dimensions would all have the same distance from zero: larger sets, and fewer.
+        size, together = best.draws // 2, 2 if best.draws < 4 * self.size else 1
+        count, size = _SETS // together, size * together
+        halves = torch.randn(count, size, self.size, dtype=torch.float64, generator=self.fresh)
         sets = pairs(matched(halves)).to(self.like)
         values, gradients = at_sets(self.bound, sets, best.x)
         moves = -response.solve(gradients)
-        self._count(problems, _SETS)
+        self._count(problems, count)
         if not (response.definite and bool(values.isfinite().all())):
             best.settled, best.reason = False, "the Hessian is not positive definite at the optimum"
             return True
         mean_move, mean_gradient = moves.mean(0), gradients.mean(0)
-        spread = -0.5 * float(((gradients - mean_gradient) * (moves - mean_move)).sum()) / (_SETS - 1)
-        best.spread = spread
-        more = understated(max(2, best.draws // 2))  # sets that are matched by themselves are too much alike
-        best.remaining = more * spread / _SETS
-        best.moves = (moves - mean_move) * (more / (_SETS * (_SETS - 1))) ** 0.5
+        spread = -0.5 * float(((gradients - mean_gradient) * (moves - mean_move)).sum()) / (count - 1)
+        more = understated(max(2, size), self.size)  # sets that are matched by themselves are too much alike
+        best.spread, best.remaining = together * spread, more * spread / count
+        best.moves = (moves - mean_move) * (more / (count * (count - 1))) ** 0.5
         # All together are matched once more as one set: the error of matching, O(D / draws), is then that of many.
         return best.remaining <= self.tol and self._together(
             best, pairs(matched(halves.flatten(0, 1))).to(self.like), response
@@ -314,9 +316,7 @@ class _Climb:
             )
             best.advice = "Give more draws: draws=..., max_draws=...; heavy tails of log p / q need very many."
         elif best.settled:
-            best.reason = (
-                f"{best.reason}; {best.draws:,} draws leave the bound about {best.remaining:.1e} nats short"
-            )
+            best.reason = f"{best.reason}; {best.draws:,} draws leave the bound about {best.remaining:.1e} nats short"
 
     def _disagreement(self, best: _Standing) -> None:
         values = [elbo for elbo, converged in best.starts if converged]

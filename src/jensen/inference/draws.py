@@ -67,14 +67,18 @@ def pairs(halves: Tensor) -> Tensor:
     return torch.stack([halves, -halves], -2).flatten(-3, -2)
 
 
-def understated(halves: int) -> float:
+def understated(halves: int, size: int = 1) -> float:
     """How many times more a mean of fourth powers varies if many sets are matched together than if each is by itself.
 
     n numbers matched by themselves are uniform on a sphere: the variance of their mean fourth power is 24 n^2 (n - 1) /
     ((n + 2)^2 (n + 4) (n + 6)). Matched among very many it is 24 / n, since second moments are then all that is lost.
+    Decorrelated draws in D dimensions are less free than that: n - D (at least n / 4) stands for n - 1, which is too
+    much for sums of functions of one coordinate each, and too little for functions of the distance from zero.
 
     Args:
         halves: n, draws of a set without their antithetic twins; at least 2.
+        size: D.
     """
     n = halves
-    return (n + 2) ** 2 * (n + 4) * (n + 6) / (n**3 * (n - 1))
+    free = max(n - size, n / 4) if 1 < size <= n else n - 1
+    return (n + 2) ** 2 * (n + 4) * (n + 6) / (n**3 * free)
