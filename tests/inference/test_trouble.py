@@ -90,6 +90,12 @@ def test_a_forgotten_latent_is_named(variable: Any) -> None:
         fit(model, THREE)
 
 
+def test_a_forgotten_parameter_is_named() -> None:
+    model = Model({"x": real()}, lambda z, data: Normal(0.0, 1.0).log_prob(z.x), {"alpha": torch.ones(2)})
+    with pytest.raises(ValueError, match="no term of the log joint has a gradient in parameter 'alpha': leave it out"):
+        fit(model)
+
+
 def test_a_log_joint_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="latent 'x' enters no term"):
         fit(density(lambda z: torch.zeros((), dtype=torch.float64), x=real()))
@@ -143,6 +149,15 @@ def test_modes_of_equal_height_are_told_too() -> None:
     assert [elbo for elbo, _ in result.starts] == pytest.approx([0.0] * 4, abs=1e-6)
     assert "as high: the posterior has several modes" in str(result.disagreement)
     assert str(result.disagreement) in str(result.summary())
+
+
+def test_pathfinder_is_a_mixture_of_the_modes() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConvergedWarning)
+        result = fit(two_modes(more=1.0), method="pathfinder")
+    assert result.elbo == pytest.approx(math.log(1 + math.e), abs=1e-3)
+    assert "of all of which q is a mixture" in str(result.disagreement)
+    assert "k-hat does not see" not in str(result.summary())
 
 
 def test_one_mode_is_no_disagreement() -> None:
@@ -208,6 +223,17 @@ def test_an_exception_of_the_log_joint_comes_with_the_shapes() -> None:
         fit(model, THREE)
     (note,) = caught.value.__notes__
     assert note == "while the log joint was run on latents theta (3,), tau () and data y (3,)"
+
+
+def test_an_exception_at_some_draws_comes_with_the_shapes_too() -> None:
+    def log_density(z: Any) -> Tensor:
+        if z.x < 0.0:
+            raise RuntimeError("no negative ones")
+        return Normal(0.0, 1.0).log_prob(z.x)
+
+    with pytest.raises(RuntimeError, match="no negative ones") as caught:
+        fit(density(log_density, x=real()), seed=0)
+    assert "draws of latents x () and data none" in caught.value.__notes__[-1]
 
 
 def test_a_clash_of_precisions_says_which_data() -> None:
@@ -330,6 +356,21 @@ def test_a_log_joint_that_cannot_be_vectorised_is_run_draw_by_draw(how: str) -> 
 def test_data_that_do_not_fit_are_told(data: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         fit(normal_rows(), data)
+
+
+def test_a_data_frame_is_told_and_its_columns_are_taken() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"y": [1.0, 2.0, 3.0]})
+    with pytest.raises(TypeError, match=r"got DataFrame: give dict\(data\)"):
+        fit(normal_rows(), frame)
+    assert fit(normal_rows(), dict(frame)).elbo == fit(normal_rows(), THREE).elbo
+
+
+def test_no_rows_at_all_leave_the_prior() -> None:
+    def log_density(z: Any, data: Any) -> Tensor:
+        return Normal(0.0, 2.0).log_prob(z.x) + Normal(z.x, 1.0).log_prob(data.y).sum()
+
+    assert converged(Model({"x": real()}, log_density), {"y": []}).elbo == pytest.approx(0.0, abs=1e-8)
 
 
 def test_data_of_single_precision() -> None:

@@ -115,7 +115,7 @@ def _read_arrays(path: Path) -> dict[str, Any]:
 
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+            return {name: array if array.ndim else array.item() for name, array in arrays.items()}
     except ValueError:  # NumPy advises to allow pickles, which run code
         raise DataError(f"{path} cannot be read: it is no .npz of numbers, as numpy.savez writes it") from None
 

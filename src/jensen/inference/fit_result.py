@@ -128,14 +128,21 @@ class FitResult:
     @property
     def disagreement(self) -> str | None:
         """In words how the starts differ; None where they agree or there was one."""
-        return "; ".join(self.ascent.notes) or disagreement(self.starts, self.elbo_se)
+        return "; ".join(self.ascent.notes) or disagreement(self.starts, self.elbo_se, mixed=self._mixed)
+
+    @property
+    def _mixed(self) -> bool:
+        return self.method == "pathfinder"
 
     @property
     def verdict(self) -> str:
         """k-hat in words; where starts disagree, with what it cannot see."""
-        words = self.pareto_k.verdict
-        blind = self.pareto_k.usable and self.disagreement is not None
-        return words + _BLIND if blind else words
+        return self.pareto_k.verdict + self._blindness(self.pareto_k)
+
+    def _blindness(self, diagnosis: ParetoK | None) -> str:
+        """What is to be said of k-hat where starts ended elsewhere and q covers one of their modes."""
+        elsewhere = self.disagreement is not None and not self._mixed
+        return _BLIND if diagnosis is not None and diagnosis.usable and elsewhere else ""
 
     @property
     def pareto_k(self) -> ParetoK:
@@ -277,8 +284,11 @@ class FitResult:
         advice = f" {self.advice}" if self.advice and not self.converged else ""
         lines = [f"ELBO {self.elbo:.2f} ± {self.elbo_se:.2f} nats; {ending}: {self.reason}.{advice}"]
         differ = self.disagreement
-        blind = _BLIND if diagnosis is not None and diagnosis.usable and differ is not None else ""
-        lines.append(f"{diagnosis}{blind}" if diagnosis is not None else "Pareto k-hat: unknown without the data")
+        lines.append(
+            f"{diagnosis}{self._blindness(diagnosis)}"
+            if diagnosis is not None
+            else "Pareto k-hat: unknown without the data"
+        )
         return lines if differ is None else [*lines, differ]
 
     def __repr__(self) -> str:

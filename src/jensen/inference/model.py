@@ -145,7 +145,8 @@ def as_data(data: Any) -> Any:
     if isinstance(data, Columns):
         data = data._columns
     if not isinstance(data, Mapping):
-        raise TypeError(f"data must be a tensor, an array, a mapping or Columns, got {type(data).__name__}")
+        frame = ": give dict(data)" if hasattr(data, "columns") else ""
+        raise TypeError(f"data must be a tensor, an array, a mapping or Columns, got {type(data).__name__}{frame}")
     return Batch({name: _entry(name, value) for name, value in data.items()})
 
 
@@ -154,7 +155,9 @@ def _entry(name: str, value: Any) -> Any:
         return torch.as_tensor(value)
     if isinstance(value, float):
         return torch.tensor(value, dtype=torch.float64)
-    if isinstance(value, list | tuple) and value:
+    if not isinstance(value, Tensor) and hasattr(value, "__array__") and np.ndim(value):
+        value = np.asarray(value).tolist()  # a column of a data frame
+    if isinstance(value, list | tuple):
         try:
             array = np.array(value)
         except ValueError:

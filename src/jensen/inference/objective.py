@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -139,17 +139,19 @@ class Bound(nn.Module):
         The bound's maximum over them is a function of the other parameters alone: fewer, and free of the flat
         directions that probabilities near 0 and 1 make. The optimum is the same.
         """
-        factors = [self.family.factors[k](self.target.whole) for k in range(len(self.family.factors))]
-        enumerated = [f for f in factors if isinstance(self.estimator.way(f), Enumeration)]
+        factors = self.family(self.target.whole).factors
+        ways = [(factor, self.estimator.way(factor)) for factor in factors]
+        limits = [way.limit for _, way in ways if isinstance(way, Enumeration)]
+        enumerated = [factor for factor, way in ways if isinstance(way, Enumeration)]
         if not enumerated:
             return
         dependence = self._dependence(Posterior(factors))
         for module, factor in zip(self.family.factors, factors, strict=True):
             known = isinstance(module, ExponentialFactor) and any(factor is other for other in enumerated)
             if known and profilable(factor, enumerated, dependence):
-                self._settled[factor.names[0]] = module
-        profiling = Enumeration(max(self.estimator.way(f).limit for f in enumerated), profile=True)
-        named = {f.names[0]: profiling for f in enumerated if f.names[0] in self._settled}
+                self._settled[factor.names[0]] = cast(ExponentialFactor, module)
+        profiling = Enumeration(max(limits), profile=True)
+        named: dict[str, Estimator] = {f.names[0]: profiling for f in enumerated if f.names[0] in self._settled}
         self._profiling = Mixed(named, default=self.estimator)
 
     @torch.no_grad()

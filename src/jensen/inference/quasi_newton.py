@@ -252,7 +252,7 @@ def inverse_times(moves: Tensor, turns: Tensor, vector: Tensor) -> Tensor:
         curved @ along - turns @ vector.unsqueeze(-1)
     )
     top = torch.linalg.solve_triangular(upper.mT, inner, upper=False)
-    result = scale * vector.unsqueeze(-1) + moves.mT @ top - scale * (turns.mT @ along)
+    result: Tensor = scale * vector.unsqueeze(-1) + moves.mT @ top - scale * (turns.mT @ along)
     return result.squeeze(-1)
 
 

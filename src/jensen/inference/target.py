@@ -204,7 +204,12 @@ class Target(nn.Module):
             found = self._many(dict(values), batch)
         except RuntimeError:  # control flow that depends on a draw, or an operation without a batching rule
             self._vectorised = False
-            found = self._many(dict(values), batch)
+            try:
+                found = self._many(dict(values), batch)
+            except Exception as error:  # at another draw than the first
+                draws = len(next(iter(values.values())))
+                error.add_note(f"while the log joint was run on {draws} draws of {self._shapes(first, batch)}")
+                raise
         bad = [n for n, t in found.items() if not bool(t.reshape(len(t), -1).isfinite().all(1).any())]
         if bad:
             raise NonFiniteError(not_finite(bad, found, self.data))
@@ -221,9 +226,11 @@ class Target(nn.Module):
                 bad = [n for n, t in found.items() if not bool(t.isfinite().all())]
                 if bad:
                     raise NonFiniteError(not_finite(bad, found, self.data)) from error
-            what = f"while the log joint was run on latents {shapes(first)} and data {shapes(entries(batch))}"
-            error.add_note(what + dtype_hint(self.data))
+            error.add_note(f"while the log joint was run on {self._shapes(first, batch)}{dtype_hint(self.data)}")
             raise
+
+    def _shapes(self, values: Mapping[str, Tensor], batch: Any) -> str:
+        return f"latents {shapes(values)} and data {shapes(entries(batch))}"
 
     def _unchecked(self, first: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
         """Terms of one draw, (1, *plates), whatever their arguments; none where that is impossible."""
@@ -236,18 +243,27 @@ class Target(nn.Module):
     def _refuse_unused(self, values: Mapping[str, Tensor], batch: Any) -> None:
         """A latent without bounds that no term depends on has no posterior: it was forgotten."""
         unbounded = [n for n, v in self.model.latents.items() if v.unbounded]
-        if not unbounded:
+        named = dict(self.theta.named_parameters()) if self._named and self.theta is not None else {}
+        if not (unbounded or named):
             return
         leaves = {n: v[0].clone().requires_grad_(v.is_floating_point()) for n, v in values.items()}
         with torch.enable_grad(), _unvalidated():
             total = sum_terms({n: t.unsqueeze(0) for n, t in self.one(leaves, batch).items()}).sum()
+        floating = [n for n in unbounded if leaves[n].requires_grad]
         if total.requires_grad:
-            slopes = torch.autograd.grad(total, [leaves[n] for n in unbounded], allow_unused=True)
-            unbounded = [n for n, slope in zip(unbounded, slopes, strict=True) if slope is None]
+            asked = {**{n: leaves[n] for n in floating}, **named}
+            slopes = torch.autograd.grad(total, list(asked.values()), allow_unused=True)
+            used = {n for n, slope in zip(asked, slopes, strict=True) if slope is not None}
+            unbounded = [n for n in unbounded if n not in used]
+            named = {n: p for n, p in named.items() if n not in used}
+        if named:
+            raise ValueError(
+                f"no term of the log joint has a gradient in parameter {next(iter(named))!r}: leave it out"
+            )
         if unbounded:  # a comparison or a cast cuts the graph: only following the latents is certain
             dependence = self.dependence(values)
-            used = {name for term in dependence for name in dependence[term]}
-            unbounded = [n for n in unbounded if n not in used]
+            entering = {name for term in dependence for name in dependence[term]}
+            unbounded = [n for n in unbounded if n not in entering]
         if unbounded:
             raise ValueError(
                 f"latent {unbounded[0]!r} enters no term of the log joint: its posterior is improper. Add the term of "

@@ -15,6 +15,9 @@ __all__ = ["ParetoK", "disagreement", "pareto_k"]
 
 _GOOD = 0.5  # below it the ratios have a variance, and plain averages behave
 _HOPELESS = 0.7  # above it no number of draws that can be afforded helps
+_CLOSE = (
+    0.8  # share of effective draws above which q is the posterior within about 0.1 nat: short tails alone say little
+)
 _RICHER = (
     'try family="full_rank" or a flow, another parametrisation (non-centred), or take the result as a rough guide only'
 )
@@ -65,7 +68,13 @@ class ParetoK:
         if self.value == -math.inf and self.effective_draws > (1 - 1e-9) * self.draws:
             return "exact: q is the posterior up to rounding"
         if self.usable and self.value < _GOOD:
-            return "good: q is close to the posterior, and reweighted expectations are reliable"
+            share = self.effective_draws / self.draws
+            if share >= _CLOSE:
+                return "good: q is close to the posterior, and reweighted expectations are reliable"
+            return (
+                "good for reweighting: reweighted expectations are reliable, but q itself is not the posterior "
+                f"({share:.0%} of its draws are effective); prefer them to q's own"
+            )
         if self.usable:
             return "usable: q is off in its tails, and reweighted expectations correct that; prefer them to q's own"
         if self.value <= _HOPELESS:
@@ -106,12 +115,13 @@ def pareto_k(log_ratios: Tensor) -> ParetoK:
 _ALIKE = 0.5  # nats between starts that count as one optimum
 
 
-def disagreement(starts: Sequence[tuple[float, bool]], error: float = 0.0) -> str | None:
+def disagreement(starts: Sequence[tuple[float, bool]], error: float = 0.0, *, mixed: bool = False) -> str | None:
     """In words how several starts' ELBOs (nats) differ; None where they agree or there is only one.
 
     Args:
         starts: of each its ELBO and whether it converged; one that is not finite failed.
         error: standard error of an ELBO; differences below three of it (or half a nat) count as none.
+        mixed: whether q is a mixture of what all starts found.
     """
     finite = [elbo for elbo, _ in starts if math.isfinite(elbo)]
     failed = len(starts) - len(finite)
@@ -123,9 +133,10 @@ def disagreement(starts: Sequence[tuple[float, bool]], error: float = 0.0) -> st
     if lower:
         ends = list(dict.fromkeys(f"{gap:,.1f}" if gap < 1e6 else f"{gap:.1e}" for gap in (min(lower), max(lower))))
         reach = " to ".join(ends)
+        covered = "of all of which q is a mixture" if mixed else "of which q covers one"
         parts.append(
             f"{len(lower)} of {len(starts)} starts ended {reach} nats below the best: the posterior may have several "
-            "modes, of which q covers one, or the climb can get stuck"
+            f"modes, {covered}, or the climb can get stuck"
         )
     if failed:
         parts.append(f"{failed} of {len(starts)} starts failed (the ELBO is not finite)")

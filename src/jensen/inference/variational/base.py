@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -66,24 +66,28 @@ class Family(nn.Module):
     @property
     def names(self) -> tuple[str, ...]:
         """Of all latents."""
-        return tuple(name for factor in self.factors for name in factor.names)
+        return tuple(name for factor in self._each for name in factor.names)
+
+    @property
+    def _each(self) -> list[Factor]:
+        return cast("list[Factor]", list(self.factors))
 
     @property
     def fixed_draws(self) -> bool:
         """Whether a climb on fixed draws is sound for all factors."""
-        return all(factor.fixed_draws for factor in self.factors)
+        return all(factor.fixed_draws for factor in self._each)
 
     def forward(self, batch: Any = None) -> Posterior:
-        return Posterior([factor(batch) for factor in self.factors])
+        return Posterior([factor(batch) for factor in self._each])
 
     def place(self, centre: Mapping[str, Tensor], scale: float | Mapping[str, Tensor]) -> None:
         """Set all factors' parameters; see `Factor.place`."""
-        for factor in self.factors:
+        for factor in self._each:
             factor.place(centre, scale)
 
     def mean(self) -> Tensor:
         """E_q of the real coordinates, (D,), in the order of the factors."""
-        return torch.cat([factor.mean().reshape(-1) for factor in self.factors])
+        return torch.cat([factor.mean().reshape(-1) for factor in self._each])
 
 
 FamilyMaker: TypeAlias = Callable[[Model], Family]
