@@ -279,8 +279,7 @@ class _Climb:
             if not best.response.definite:
                 best.settled, best.reason = False, "the Hessian is not positive definite at the optimum"
             theta = model_parameters(self.bound)
-            held = bool(theta.any()) and best.response.written
-            response = best.response.fixing(~theta) if held else best.response
+            response = best.response.fixing(~theta) if bool(theta.any()) else best.response
             covariance = linear_response(self.bound, best.x, response)
         if best.moves is not None:
             moved = response_of_mean(self.bound, best.x, best.moves)

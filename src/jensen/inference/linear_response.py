@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -68,12 +69,15 @@ class Response:
         return self._hessian is not None
 
     def fixing(self, free: Tensor) -> Response:
-        """The response of some parameters while the others are held; only where H is written down."""
-        assert self._hessian is not None
-        other: Response = object.__new__(Response)
+        """The response of some parameters while the others are held."""
+        other = copy(self)
         other.definite = other.solved = True
-        other._free, other._hessian = free, self._hessian
-        other._factorise(self._hessian)
+        other._free = free
+        if self._hessian is not None:
+            other._factorise(self._hessian)
+        else:
+            mask = free.to(self._diagonal.dtype)
+            other._times = lambda vectors: self._times(vectors * mask) * mask
         return other
 
     def _factorise(self, hessian: Tensor) -> None:
