@@ -192,3 +192,13 @@ def test_draws_without_a_density_make_it_unusable_and_are_counted() -> None:
     assert zero.usable
     assert "-inf at 3 of 1,000" in zero.verdict
     assert not pareto_k(torch.full((50,), -math.inf)).usable
+
+
+@pytest.mark.parametrize(("probability", "words"), [(0.55, "q is close"), (0.95, "q itself is not the posterior (55%")])
+def test_bounded_ratios_do_not_make_q_the_posterior(probability: float, words: str) -> None:
+    # q is fair, p is not: k-hat is -inf for any coin; of the draws 1 / E_q[(p / q)^2] are effective, 0.99 and 0.55
+    ratios = torch.tensor([2 * probability, 2 * (1 - probability)], dtype=torch.float64).log().repeat(2_000)
+    diagnosis = pareto_k(ratios)
+    assert diagnosis.value < 0.5
+    assert diagnosis.usable
+    assert words in diagnosis.verdict
