@@ -60,7 +60,8 @@ class VarianceRow:
         name: of the estimator.
         variance: of the gradient, summed over parameters (the trace of its covariance), of one estimate.
         bias: length of the difference between the mean gradient and the reference.
-        z: root mean square, over parameters, of that difference in standard errors: about 1 without bias.
+        z: root mean square, over parameters, of that difference in standard errors: about 1 without bias; NaN where no
+            draw differed from another (a saturated q), so that there is no standard error.
         worst: the largest of them.
         seconds: for one gradient, the median.
         reason: why there is nothing to measure; None where there is.
@@ -110,7 +111,8 @@ class VarianceReport:
             if row.reason is not None:
                 lines.append(f"{row.name:<{width}}  {'-':>10}  {row.reason}")
                 continue
-            against = "reference" if row.name == self.reference else f"{row.z:.2f}, worst {row.worst:.1f}"
+            against = "all draws alike" if math.isnan(row.z) else f"{row.z:.2f}, worst {row.worst:.1f}"
+            against = "reference" if row.name == self.reference else against
             bias = "" if row.name == self.reference else f"{row.bias:.2g}"
             lines.append(
                 f"{row.name:<{width}}  {row.variance:>10.3g}  {bias:>9}  {against:>17}  {1e3 * row.seconds:>8.2f}"
@@ -178,7 +180,8 @@ def variance_report(
             measured[name] = found
     if not measured:
         raise ValueError("no estimator applies: " + "; ".join(f"{row.name}: {row.reason}" for row in rows.values()))
-    reference = min(measured, key=lambda name: float(measured[name].variance.sum()))
+    # Of equals the last one: where no draw differed, the plain ones have seen less than those that are exact.
+    reference = min(reversed(measured), key=lambda name: float(measured[name].variance.sum()))
     best = measured[reference]
     rows.update({name: found.row(name, best) for name, found in measured.items()})
     return VarianceReport(list(rows.values()), reference, best.mean, samples, repeats)
@@ -207,6 +210,10 @@ class _Measured:
         error = ((self.variance + reference.variance) / self.repeats).sqrt()
         rounding = 1e-9 * (1 + reference.mean.abs())  # two exact gradients differ by that much
         z = gap / error.maximum(rounding)
+        # Draws that were all alike, though the exact gradient is another, missed what is rare: nothing to measure by.
+        z = z[(error > rounding) | (gap.abs() <= rounding)]
+        if not len(z):
+            z = gap.new_full((1,), math.nan)
         return VarianceRow(
             name,
             float(self.variance.sum()),
