@@ -48,7 +48,7 @@ _ALIKE = 2e-3, 0.05
 _CHORDS = 20
 _PER_PARAMETER = 5e-4
 """nats for each parameter that finite draws may cost: a mean is then off by 0.03 standard deviations"""
-_RAN_OFF = 40.0
+_RAN_OFF, _FAR = 40.0, 1e6
 _APART = 0.5
 _ELSEWHERE = 1.0
 """nats of KL between the q of two starts that are at different optima"""
@@ -343,6 +343,13 @@ class _Climb:
                 "posterior is improper or so nearly"
             )
             best.advice = "Give that latent a proper prior, or remove what the data do not identify."
+            return
+        own = torch.where(model_parameters(self.bound), best.x, 0.0)
+        worst = int(own.abs().argmax())
+        if abs(float(own[worst])) > _FAR:
+            what = factor_of(self.bound, worst).replace("target.theta.", "")
+            best.reason = f"{what} ran off to {float(own[worst]):.1e}: the bound has no maximum"
+            best.advice = "Hold that parameter by a penalty among the terms, or make it a latent with a prior."
         elif best.advice is None:
             best.advice = (
                 "Allow more evaluations; if that does not help, some direction may be left free by prior and data, or "
