@@ -33,7 +33,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -m "not soak"
+	$(BIN)/pytest -m "not soak" -n auto --dist loadfile
 
 soak: $(STAMP)
 	$(BIN)/pytest -m soak
