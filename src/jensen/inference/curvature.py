@@ -38,6 +38,7 @@ class Problems:
         recordable: whether what it computes may be recorded at the second gradient and replayed (see `Tape`), which is
             done where problems are small.
         shortcut: a cheaper way to the Hessians or nearly to them, (R, P) -> (R, P, P), used where they are costly.
+        columns: of a Hessian of which the shortcut is as much work, if it is exact; it is then used sooner.
 
     Attributes:
         evaluations: gradients asked for so far, summed over problems.
@@ -50,9 +51,10 @@ class Problems:
         *,
         recordable: bool = False,
         shortcut: Callable[[Tensor], Tensor] | None = None,
+        columns: int | None = None,
     ) -> None:
         self.function = function
-        self._shortcut = shortcut
+        self._shortcut, self.columns = shortcut, columns
         self._recordable = recordable
         self._tape: Tape | None = None
         self.evaluations = 0
@@ -67,7 +69,12 @@ class Problems:
     @property
     def costly(self) -> bool:
         """Whether a Hessian takes so long that gradients are better used to get near the optimum; known after one."""
-        return self._size * self._largest > _COSTLY
+        return (self._size if self.columns is None else self.columns) * self._largest > _COSTLY
+
+    @property
+    def largest(self) -> int:
+        """Numbers in the largest intermediate result of a problem; 0 before the first gradient."""
+        return self._largest
 
     def value(self, x: Tensor) -> Tensor:
         """The values, (R,); infinite where they are not finite."""
@@ -147,9 +154,9 @@ class Problems:
         if not self._largest:
             with torch.enable_grad():
                 self._measured(x.detach().requires_grad_())
-        if self._shortcut is not None and self.costly:
-            return self._shortcut(x)
         work = max(1, self._largest * rows)
+        if self._shortcut is not None and (self.costly or (self.columns is not None and work * size > _COPIES)):
+            return self._shortcut(x)
         small = work * size <= _COPIES
         hessian = self._copies(x) if small else self._columns(x, max(1, min(size, _BUDGET // work)))
         return 0.5 * (hessian + hessian.mT)

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from jensen.errors import NonFiniteError
 from jensen.gradients import Posterior
 from jensen.inference.curvature import Problems
+from jensen.inference.full_rank_curvature import FullRankCurvature, is_full_rank
 from jensen.inference.mean_field_curvature import MeanFieldCurvature, is_mean_field
 from jensen.inference.modes import modes_of
 from jensen.inference.objective import Bound
@@ -46,10 +47,16 @@ def _mapped(bound: Bound, function: Callable[..., Tensor], *arguments: Tensor) -
 
 def at_draws(bound: Bound, noise: Tensor, *, recordable: bool = True) -> Problems:
     """Minus the bound at draws (M, N), (R, P) -> (R,); `recordable` where more than a few gradients are needed."""
+    shortcut: MeanFieldCurvature | FullRankCurvature | None = None
+    if is_mean_field(bound):
+        shortcut = MeanFieldCurvature(bound)
+    elif is_full_rank(bound):
+        shortcut = FullRankCurvature(bound, noise)
     return Problems(
         lambda flat: -_mapped(bound, lambda each: bound.value(each, noise), flat),
         recordable=recordable and bound.target.vectorised,
-        shortcut=MeanFieldCurvature(bound) if is_mean_field(bound) else None,
+        shortcut=shortcut,
+        columns=shortcut.columns if isinstance(shortcut, FullRankCurvature) else None,
     )
 
 

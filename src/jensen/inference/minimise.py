@@ -13,10 +13,12 @@ from jensen.inference.curvature import Problems
 from jensen.inference.newton import Quadratic, newton
 from jensen.inference.quasi_newton import Descent, Path, inverse_times, quasi_newton
 
-__all__ = ["DENSE", "Minimum", "Path", "minimise"]
+__all__ = ["DENSE", "EXACT", "Minimum", "Path", "minimise"]
 
 DENSE = 300
 """parameters up to which Hessians are written down"""
+EXACT = 1000
+"""the same where a shortcut to them is known"""
 _HANDOVER = 1e-3
 """promised decrease below which Newton's method takes over"""
 _NEWTON_STEPS = 50
@@ -78,7 +80,7 @@ def minimise(
         tolerance: decrement below which a problem has converged, in units of the function.
         evaluations: gradients that each problem may use.
         second_order: without, L-BFGS goes on alone, and its own approximation of the inverse Hessian stands for H^-1.
-        dense: largest P whose Hessians are written down.
+        dense: largest P whose Hessians are written down; `EXACT`, where the problems have an exact shortcut to them.
         reach: for Newton's method, how far a parameter may be taken to be foreseeable, (P,); see `newton`.
         path: keep the positions and gradients of L-BFGS.
 
@@ -91,6 +93,7 @@ def minimise(
         raise ValueError(f"tolerance and evaluations must be positive, got {tolerance} and {evaluations}")
     problems = function if isinstance(function, Problems) else Problems(function)
     size = start.shape[1]
+    dense = max(dense, EXACT) if problems.columns is not None else dense
     if not problems.measured:
         problems(start[:1])  # tells what a Hessian costs
     soon = second_order and size <= dense and not problems.costly
