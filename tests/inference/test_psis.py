@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 from jensen.inference.psis import effective_size, fit_pareto, khat_threshold, pareto_smooth, tail_length
-from jensen.inference.verdict import pareto_k
+from jensen.inference.verdict import ParetoK, pareto_k
 
 
 def peer(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:
@@ -202,3 +202,28 @@ def test_bounded_ratios_do_not_make_q_the_posterior(probability: float, words: s
     assert diagnosis.value < 0.5
     assert diagnosis.usable
     assert words in diagnosis.verdict
+
+
+def test_khat_compares_as_the_number_that_it_is() -> None:
+    light, heavy = (
+        pareto_k(torch.from_numpy(stats.genpareto.rvs(shape, size=4_000, random_state=0)).log()) for shape in (0.2, 1.5)
+    )
+    assert float(heavy) == heavy.value
+    assert light < 0.7 < heavy
+    assert light < heavy
+    assert not heavy < light
+    assert light <= light.value
+    assert light >= light.value
+    assert heavy > 1
+    assert heavy >= np.float64(heavy.value)
+    assert not heavy <= 0.7
+    assert max(light, heavy) is heavy
+    with pytest.raises(TypeError):
+        _ = light < "0.7"
+
+
+def test_too_narrow_a_q_is_told_where_corrected_spreads_are() -> None:
+    said = ParetoK(0.85, 0.7, 4_000, 10.0, 0, 0, torch.zeros(0)).verdict
+    assert "sd (LR)" in said
+    assert "a richer family than this one" in said
+    assert 'family="full_rank"' not in said

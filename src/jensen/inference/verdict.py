@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -19,15 +20,18 @@ _CLOSE = (
     0.8  # share of effective draws above which q is the posterior within about 0.1 nat: short tails alone say little
 )
 _RICHER = (
-    'try family="full_rank" or a flow, another parametrisation (non-centred), or take the result as a rough guide only'
+    "try a richer family than this one (full_rank, low_rank, a flow) or another parametrisation (non-centred), or take "
+    "the result as a rough guide only"
 )
+_CORRECTED = " (where the summary has a column 'sd (LR)', that one is corrected)"
 
 
 @dataclass(frozen=True)
 class ParetoK:
     """How far q is from the posterior, seen from draws of q.
 
-    It is a local check: a mode that q has no draws in leaves no trace in it.
+    It is a local check: a mode that q has no draws in leaves no trace in it. It compares with numbers as its `value`
+    does: `result.pareto_k < 0.7`; two of them are equal where all their parts are.
 
     Attributes:
         value: k-hat, the shape of the tail of p / q. -inf where the largest ratios are equal: q is exact, or all that
@@ -47,6 +51,25 @@ class ParetoK:
     invalid: int
     impossible: int
     log_weights: Tensor
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __lt__(self, other: object) -> bool:
+        limit = _number(other)
+        return NotImplemented if limit is None else self.value < limit
+
+    def __le__(self, other: object) -> bool:
+        limit = _number(other)
+        return NotImplemented if limit is None else self.value <= limit
+
+    def __gt__(self, other: object) -> bool:
+        limit = _number(other)
+        return NotImplemented if limit is None else self.value > limit
+
+    def __ge__(self, other: object) -> bool:
+        limit = _number(other)
+        return NotImplemented if limit is None else self.value >= limit
 
     @property
     def usable(self) -> bool:
@@ -90,12 +113,17 @@ class ParetoK:
             )
         return (
             "unusable: q is too far from the posterior for reweighting to repair; means may be fair, standard "
-            f"deviations and intervals are probably too narrow; {_RICHER}"
+            f"deviations and intervals are probably too narrow{_CORRECTED}; {_RICHER}"
         )
 
     def __str__(self) -> str:
         value = f"{self.value:.2f}" if math.isfinite(self.value) else str(self.value)
         return f"Pareto k-hat {value} (usable up to {self.threshold:.2f}): {self.verdict}"
+
+
+def _number(other: object) -> float | None:
+    """What k-hat is compared with; None for what is no number."""
+    return float(other) if isinstance(other, ParetoK | Real) else None
 
 
 def pareto_k(log_ratios: Tensor) -> ParetoK:
