@@ -10,6 +10,7 @@ from stochastic_models import badly_scaled, bound_of, unknown_mean
 from torch.distributions import Normal
 
 from jensen.errors import NonFiniteError
+from jensen.inference import pathfinder
 from jensen.inference.model import Model
 from jensen.inference.noisy import Noisy, fresh_elbo
 from jensen.inference.stochastic_ascent import climb
@@ -20,13 +21,41 @@ from jensen.inference.supports import real
 
 def test_too_few_steps_are_not_convergence():
     model, data, *_ = unknown_mean()
-    ascent = climb(bound_of(model, data), max_steps=120)
+    ascent = climb(bound_of(model, data), max_steps=120, pilot=False)
     assert not ascent.converged
     assert "all steps were made (120)" in ascent.reason
     assert "max_steps=480" in ascent.advice
     assert len(ascent.trace) == 3  # windows of 50, 50 and 20
     assert ascent.evaluations == 120
     assert math.isfinite(ascent.elbo)
+
+
+def test_seconds_that_are_over_are_not_convergence(monkeypatch):
+    """By a clock that goes a second further at each look: the start, then once for each window of 50 steps."""
+    clock = iter(range(1000))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    model, data, mean, sd, _ = unknown_mean()
+    bound = bound_of(model, data)
+    ascent = climb(bound, seconds=5.5, n_starts=2, tol=1e-9)
+    assert not ascent.converged
+    assert ascent.reason.startswith("its seconds are over (250 steps)")
+    assert "seconds" in ascent.advice
+    assert len(ascent.starts) == 1
+    assert torch.equal(bound.flat(), ascent.flat)
+    assert bound.family.factors[0].loc.item() == pytest.approx(mean, abs=sd)
+
+
+def test_gradients_of_the_pilot_count():
+    model, data, *_ = unknown_mean()
+    alone, piloted = (climb(bound_of(model, data), max_steps=50, pilot=pilot) for pilot in (False, True))
+    assert alone.evaluations == 50
+    calls = []
+    target = bound_of(model, data).target
+    log_density = target.log_density
+    target.log_density = lambda u, batch=None: calls.append(u.requires_grad) or log_density(u, batch)
+    _, gradients = pathfinder.place(target, bound_of(model, data).family, seed=0)
+    assert 0 < gradients <= len(calls)
+    assert piloted.evaluations == 50 + gradients
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "natural"])
@@ -132,6 +161,27 @@ def test_a_pass_sees_each_row_once_and_its_last_batch_counts_as_much_as_the_othe
     assert glimpses[0].index.tolist() != glimpses[3].index.tolist()
 
 
+def test_controlled_minibatches_have_the_mean_of_all_data_and_little_noise():
+    """At the reference the location's gradients are those of all rows, and near it nearly so."""
+    rows = 101  # the last minibatch of each pass has one row
+    y = 100 * torch.randn(rows, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    model = Model({"mu": real()}, lambda z, d: {"l": -0.5 * (d.y - z.mu) ** 2}, plates={"rows": rows})
+    bound = bound_of(model, {"y": y})
+    bound.load(torch.tensor([float(y.mean()), -0.5 * math.log(rows)], dtype=torch.float64))
+    noisy = Noisy(bound, 2, 10, 0)
+    plain = torch.stack([noisy().gradient[0] for _ in range(110)])
+    noisy.refer()
+    made = noisy.evaluations
+    bound.load(torch.tensor([float(y.mean()) + 0.1, -0.5 * math.log(rows)], dtype=torch.float64))
+    glimpses = [noisy() for _ in range(110)]
+    controlled = torch.stack([g.gradient[0] for g in glimpses])
+    torch.testing.assert_close(controlled, torch.full((110,), -0.1 * rows, dtype=torch.float64))  # sum (y - mu)
+    assert float(plain.std()) > 1000
+    assert noisy.evaluations == made + 110 == 231
+    for start in range(0, 110, 11):
+        assert sorted(torch.cat([g.index for g in glimpses[start : start + 11]]).tolist()) == list(range(rows))
+
+
 def test_antithetic_draws_leave_no_noise_in_a_quadratic():
     bound = bound_of(Model({"x": real()}, lambda z, data: -0.5 * (z.x - 100) ** 2))
     noisy = Noisy(bound, 4, None, 0)
@@ -171,6 +221,7 @@ def test_the_same_seed_gives_the_same_result():
         ({"learning_rate": "adaptive"}, "learning_rate must be"),
         ({"samples": 0}, "samples must be"),
         ({"batch_size": 0}, "batch_size must be"),
+        ({"seconds": 0.0}, "seconds must be positive"),
         ({"max_steps": 0}, "max_steps and n_starts"),
         ({"n_starts": 0}, "max_steps and n_starts"),
         ({"tol": 0.0}, "tol must be positive"),

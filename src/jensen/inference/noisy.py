@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ KL_ROWS, KL_NUMBERS, KL_DRAWS = 1000, 2_000_000, 200
 """rows, numbers and draws by which two q are compared, at most"""
 CHUNK, NUMBERS = 4096, 2_000_000
 """rows of a piece of the final ELBO, and draws times rows at once"""
+CONTROLLED, STORED, REFERENCES = 200, 4_000_000, 8
+"""minibatches whose gradients at a reference are kept at most, numbers in them, and their draws, in those of a step"""
 
 
 @dataclass(frozen=True)
@@ -73,25 +75,61 @@ class Noisy:
         self._indices = self._passes(Generator().manual_seed(seed + 1))
         self._parameters = [p for p in bound.parameters() if p.requires_grad]
         self._noise: dict[int | None, int | None] = {}
+        self._order = Generator().manual_seed(seed + 2)
+        self._control: _Control | None = None
 
     def _passes(self, generator: Generator) -> Iterator[Tensor]:
         while True:
             yield from torch.randperm(self._rows, generator=generator).to(self.bound.target.device).split(self._size)
 
     def __call__(self) -> Glimpse:
-        index = next(self._indices) if self.minibatches else None
+        if self._control is not None:
+            index, elbo, gradient = self._control.draw(self._order)
+            estimate, own = self._estimate(index)
+            return Glimpse(estimate + elbo, own + gradient, index, len(index) / self._rows)
+        rows = next(self._indices) if self.minibatches else None
+        estimate, own = self._estimate(rows)
+        return Glimpse(estimate, own, rows, 1.0 if rows is None else len(rows) / self._rows)
+
+    def _estimate(self, index: Tensor | None, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The bound and its gradient, (P,), by these rows; at these draws if there are any."""
         batch = self.bound.target.batch(index) if index is not None else self.bound.target.whole
         size = self._noise_size(batch, None if index is None else len(index))
         if size is None:
             estimate = self.bound(batch, self.samples, self.generator)
         else:
-            half = torch.randn((self.samples + 1) // 2, size, dtype=torch.float64, generator=self.generator)
-            half = half.to(self._parameters[0])
-            estimate = self.bound(batch, 2 * len(half), noise=torch.cat([half, -half]))
+            noise = self._pairs(self.samples, size) if noise is None else noise
+            estimate = self.bound(batch, len(noise), noise=noise)
         gradients = torch.autograd.grad(estimate.surrogate, self._parameters, materialize_grads=True)
         self.evaluations += 1
-        share = 1.0 if index is None else len(index) / self._rows
-        return Glimpse(estimate.elbo, torch.cat([g.reshape(-1) for g in gradients]), index, share)
+        return estimate.elbo, torch.cat([g.reshape(-1) for g in gradients])
+
+    def _pairs(self, draws: int, size: int) -> Tensor:
+        """Antithetic noise of so many draws, an even number, (draws, size)."""
+        half = torch.randn((draws + 1) // 2, size, dtype=torch.float64, generator=self.generator)
+        return torch.cat([half, -half]).to(self._parameters[0])
+
+    def refer(self) -> None:
+        """Take out, from here on, the noise that is due to which rows are in a minibatch at the present parameters.
+
+        The rows are divided into minibatches once more; of each the gradient at the present parameters and at draws
+        that are the same for all is kept, and its difference from that of all the data taken off the minibatch's
+        estimates (Johnson & Zhang 2013, "Accelerating stochastic gradient descent using predictive variance
+        reduction", with minibatches for rows). What is left is small while q is near where it was. Nothing is done
+        where there are no minibatches, too many of them, or draws that are not made of noise.
+        """
+        parts = torch.randperm(self._rows, generator=self._order).to(self.bound.target.device).split(self._size)
+        count = sum(p.numel() for p in self._parameters)
+        size = self._noise_size(self.bound.target.batch(parts[0]), len(parts[0])) if self.minibatches else None
+        if size is None or len(parts) > CONTROLLED or len(parts) * count > STORED:
+            return
+        noise = self._pairs(REFERENCES * self.samples, size)
+        kept = [self._estimate(part, noise) for part in parts]
+        elbos, gradients = torch.stack([e.detach() for e, _ in kept]), torch.stack([g for _, g in kept])
+        shares = torch.tensor([len(part) / self._rows for part in parts], dtype=gradients.dtype)
+        shares = shares.to(gradients.device)
+        good = bool(gradients.isfinite().all() & elbos.isfinite().all())
+        self._control = _Control(parts, shares @ elbos - elbos, shares @ gradients - gradients) if good else None
 
     def _noise_size(self, batch: Any, rows: int | None) -> int | None:
         """Normal numbers behind a draw for so many rows; None where pairs cannot be made."""
@@ -105,6 +143,27 @@ class Noisy:
                     total = None
             self._noise[rows] = total
         return self._noise[rows]
+
+
+class _Control:
+    """Minibatches that stay as they are, with what is to be added to their estimates.
+
+    Args:
+        parts: rows of each.
+        elbos: to be added, (minibatches,).
+        gradients: to be added, (minibatches, P).
+    """
+
+    def __init__(self, parts: Sequence[Tensor], elbos: Tensor, gradients: Tensor) -> None:
+        self._parts, self._elbos, self._gradients = parts, elbos, gradients
+        self._left: list[int] = []
+
+    def draw(self, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, and what to add to the bound and its gradient; each minibatch once in a pass, in random order."""
+        if not self._left:
+            self._left = torch.randperm(len(self._parts), generator=generator).tolist()
+        place = self._left.pop()
+        return self._parts[place], self._elbos[place], self._gradients[place]
 
 
 class Comparison:

@@ -52,7 +52,8 @@ class Finding:
         elbo: nats, on fresh draws; -inf without an approximation.
         error: its standard error.
         trace: ELBO estimates along the path, nats.
-        complete: whether the path ended at a mode or its ELBO had passed its best.
+        complete: whether the path ended at a mode (a step there promises less than the tolerance, or none leads up) or
+            its ELBO had passed its best.
     """
 
     approximation: Approximation | None
@@ -94,9 +95,12 @@ def find(
         points = [q for _, q in along_path(path.positions[row, :length], path.gradients[row, :length])]
         ended = bool(descent.settled[row] | descent.stuck[row])
         if starts.shape[1] <= _DENSE:
-            end = descent.x[row : row + 1]
-            last = laplace(end[0], descent.gradient[row], problems.hessian(end)[0])
-            points += [] if last is None else [last]
+            end, slope = descent.x[row], descent.gradient[row]
+            last = laplace(end, slope, problems.hessian(end.unsqueeze(0))[0])
+            if last is not None:
+                points.append(last)
+                # Rounding may keep a line search busy at the mode itself: what a Newton step promises tells.
+                ended = ended or float(0.5 * slope @ (end - last.loc)) < tolerance
         noise = torch.randn(draws, starts.shape[1], dtype=starts.dtype, generator=generator).to(starts.device)
         elbos = _elbos(log_density, points, noise, chunk).mean(1).tolist() if points else []
         if not elbos or max(elbos) == -math.inf:
@@ -139,6 +143,10 @@ def climb(
     importance weights against the whole mixture (`FitResult.pareto_k`), not against each path's own distribution as in
     the paper, correct what is left.
 
+    Converged means that the best path was complete (`Finding`), that the mixture's ELBO is finite, and that at least
+    half of the starts have an approximation of finite ELBO: where most fail, the log joint is not what the latents'
+    supports say, or those that are left are an accident.
+
     Args:
         bound: of a model whose latents are continuous and that has no parameters of its own.
         seed: of starts and draws.
@@ -173,11 +181,13 @@ def climb(
     return _ascent(bound, findings, best, gradients, generator)
 
 
-def place(target: Target, family: Family, *, seed: int = 0, n_starts: int = 1, evaluations: int = 200) -> Finding:
+def place(
+    target: Target, family: Family, *, seed: int = 0, n_starts: int = 1, evaluations: int = 200
+) -> tuple[Finding, int]:
     """Start a family where Pathfinder's best normal approximation is: centres and standard deviations.
 
     Returns:
-        The finding that it was placed at.
+        The finding that it was placed at, and the gradients that were taken (a Hessian counts D).
 
     Raises:
         ValueError, NonFiniteError: as `climb`.
@@ -186,14 +196,14 @@ def place(target: Target, family: Family, *, seed: int = 0, n_starts: int = 1, e
     generator = Generator().manual_seed(seed)
     with unvalidated():
         starts = _starts(target, n_starts, generator)
-        findings, _ = find(target.log_density, starts, generator=generator, fresh=100, evaluations=evaluations)
+        findings, gradients = find(target.log_density, starts, generator=generator, fresh=100, evaluations=evaluations)
     best = max(findings, key=lambda finding: finding.elbo)
     if best.approximation is None:
         raise NonFiniteError("pathfinder found no normal approximation to start from")
     q, split = best.approximation, target.coordinates.split
     centre, scale = split(q.loc.unsqueeze(0)), split(q.sd.unsqueeze(0))
     family.place({n: v[0] for n, v in centre.items()}, {n: v[0] for n, v in scale.items()})
-    return best
+    return best, gradients
 
 
 def _check(target: Target, n_starts: int) -> None:
@@ -268,16 +278,33 @@ def _weights(target: Target, parts: Sequence[Approximation], elbos: Tensor, gene
 def _ascent(bound: Bound, findings: list[Finding], best: Finding, gradients: int, generator: Generator) -> Ascent:
     q = bound.family(bound.target.whole)
     elbos = evaluate_draws(bound.target, q, _FRESH, generator).log_ratios
-    after = len(best.trace) - best.trace.index(max(best.trace)) - 1
-    where = f"the path passed its highest ELBO {after} points before its end" if after else "the path ended at its best"
+    elbo = float(elbos.mean())
+    reason, advice = _ending(findings, best)
     return Ascent(
         flat=bound.flat(),
-        elbo=float(elbos.mean()),
+        elbo=elbo,
         elbo_se=float(elbos.std()) / math.sqrt(_FRESH),
         trace=best.trace,
-        converged=best.complete and math.isfinite(float(elbos.mean())),
-        reason=where if best.complete else "the path ended while its ELBO was rising",
-        advice=None if best.complete else "allow more gradients: evaluations=",
+        converged=advice is None and math.isfinite(elbo),
+        reason=reason,
+        advice=advice,
         evaluations=gradients,
         starts=[(finding.elbo, finding.complete) for finding in findings],
     )
+
+
+def _ending(findings: Sequence[Finding], best: Finding) -> tuple[str, str | None]:
+    """Why the paths ended, and what to try if they did not converge."""
+    failed = sum(finding.elbo == -math.inf for finding in findings)
+    if 2 * failed > len(findings):
+        return (
+            f"{failed} of {len(findings)} starts found no normal approximation of finite ELBO",
+            "look for a log joint that is NaN or -inf where the latents' supports allow them to be",
+        )
+    if not best.complete:
+        return "the path ended while its ELBO was rising", "allow more gradients: evaluations="
+    after = len(best.trace) - best.trace.index(max(best.trace)) - 1
+    return (f"the path passed its highest ELBO {after} points before its end" if after else _AT_BEST), None
+
+
+_AT_BEST = "the path ended at its best"

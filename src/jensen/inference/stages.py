@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -31,7 +32,7 @@ GROWTH = 1.15
 """of the number of steps between two tests"""
 SHARE = 0.25
 """of the tolerance that noise of an average may take"""
-NEGLIGIBLE = 0.1
+NEGLIGIBLE = 0.3
 """times what each number, in units of q, may move for all of them together to make the tolerance"""
 RETRIES = 8
 """halvings of the learning rate after a number that is not finite"""
@@ -39,6 +40,7 @@ PATIENCE = 3.0
 """times the steps that are left: a run whose trend asks for more is ended"""
 PARTS = 4
 """of a window, whose averages say how noisy that of the window is"""
+OVER = "its seconds are over"
 
 
 class _NotFinite(ArithmeticError):
@@ -46,7 +48,7 @@ class _NotFinite(ArithmeticError):
 
 
 class _Limit(Exception):
-    """All steps are made."""
+    """All steps are made, or the time is over; says which."""
 
 
 @dataclass
@@ -83,6 +85,8 @@ class Run:
         max_steps: over all stages.
         seed: of draws for error messages.
         callback: called after every window.
+        near: whether the bound's present parameters are already near the optimum.
+        deadline: when to end, on the clock of `time.monotonic`.
     """
 
     def __init__(
@@ -97,21 +101,24 @@ class Run:
         max_steps: int,
         seed: int,
         callback: Callback | None,
+        near: bool = False,
+        deadline: float = math.inf,
     ) -> None:
         self._noisy, self._stepper, self._comparison = noisy, stepper, comparison
         self._rate, self._falls, self._tol, self._limit = rate, falls, tol, max_steps
-        self._seed, self._callback = seed, callback
+        self._seed, self._callback, self._near, self._deadline = seed, callback, near, deadline
         self._scale, self._steps = 1.0, 0
         self._trace: list[float] = []
         self._averages: list[Tensor] = []  # one of each stage since the last trouble
         self._rates: list[float] = []
         self._changes: list[float] = []
         self._lengths: list[int] = []
-        self._iterates, self._first = self._fresh(), 0
+        self._iterates = self._fresh()
         self._why = "the iterates were not stationary yet"
 
     def _fresh(self) -> Iterates:
-        return Iterates(len(self._stepper.flat), like=self._stepper.flat)
+        """Room for the parameters and, as the last number, the bound."""
+        return Iterates(len(self._stepper.flat) + 1, like=self._stepper.flat)
 
     def climb(self) -> End:
         """Stages until the averages agree, the limit, Ctrl-C, or a trend that would take too long.
@@ -132,7 +139,7 @@ class Run:
                 self._averages, self._rates, self._changes = self._averages[-1:], self._rates[-1:], []
                 continue
             except (_Limit, KeyboardInterrupt) as stop:
-                return self._ended(isinstance(stop, KeyboardInterrupt))
+                return self._ended("interrupted" if isinstance(stop, KeyboardInterrupt) else str(stop))
             self._lengths.append(self._steps - before)
             end = self._judge(average)
             if end is not None:
@@ -145,7 +152,9 @@ class Run:
 
     def _stage(self) -> Tensor:
         """Steps until the iterates are stationary and their average exact enough; the average, (P,)."""
-        self._iterates, self._first = self._fresh(), len(self._trace)
+        self._iterates = self._fresh()
+        if (self._near or self._averages) and self._stepper.settles:
+            self._noisy.refer()
         made, test = 0, max(FEWEST_STEPS, self._steps if self._falls else 0)
         while True:
             made += self._window()
@@ -160,14 +169,17 @@ class Run:
         """Steps until the next look at the numbers, which is the only time that the device is waited for."""
         count = min(WINDOW, self._limit - self._steps)
         if count <= 0:
-            raise _Limit
+            raise _Limit("all steps were made")
+        if time.monotonic() >= self._deadline and self._steps:
+            raise _Limit(OVER)
         good, total = self._stepper.state(), torch.zeros((), dtype=torch.float64)
         for _ in range(count):
             glimpse = self._noisy()
             rate = self._scale * self._rate(self._steps, glimpse.gradient)
             self._stepper.step(glimpse.gradient, rate, glimpse.index, glimpse.share)
-            self._iterates.add(self._stepper.flat)
-            total = total.to(glimpse.elbo) + glimpse.elbo
+            elbo = glimpse.elbo.detach().to(self._stepper.flat)
+            self._iterates.add(torch.cat([self._stepper.flat, elbo.reshape(1)]))
+            total = total.to(elbo) + elbo
             self._steps += 1
         mean, parameters = torch.stack([total / count, self._stepper.flat.sum().to(total)]).tolist()
         if not (math.isfinite(mean) and math.isfinite(parameters)):
@@ -181,10 +193,10 @@ class Run:
 
     def _average(self) -> Tensor | None:
         """The average over the most stationary window, (P,), if it is good enough."""
-        means = self._iterates.means
-        if len(means) < FEWEST:
+        blocks = self._iterates.means
+        if len(blocks) < FEWEST:
             return None
-        window = self._looked_at(means)
+        means, window = blocks[:, :-1], self._looked_at(blocks)
         if window is None or not window.rhat < STATIONARY:
             rhat = "" if window is None else f" (split R-hat {window.rhat:.2f})"
             self._why = f"the iterates were not stationary yet{rhat}"
@@ -202,17 +214,16 @@ class Run:
             return None
         return average
 
-    def _looked_at(self, means: Tensor) -> Window | None:
+    def _looked_at(self, blocks: Tensor) -> Window | None:
         """The most stationary window of the parameters that tell, and of the bound where not all of them do."""
-        told = self._stepper.identified
+        means, bounds, told = blocks[:, :-1], blocks[:, -1:], self._stepper.identified
         unit = NEGLIGIBLE * math.sqrt(self._tol / means.shape[1]) * self._stepper.units()
         window = stationary(means[:, told], unit[told]) if len(told) else None
         if len(told) == means.shape[1]:
             return window
-        bounds = torch.tensor(self._trace[self._first :], dtype=torch.float64).unsqueeze(1)
         trace = stationary(bounds, NEGLIGIBLE * self._tol)
         if window is None or trace is None:
-            return trace if trace is None else Window(len(means) // 2, trace.rhat, len(bounds))
+            return trace
         return Window(window.start, max(window.rhat, trace.rhat), window.size)
 
     # --- between stages ---------------------------------------------------------------------------------------------
@@ -240,11 +251,12 @@ class Run:
             return End(False, reason, self._advice(needed), self._candidates(), self._trace, self._steps)
         return None
 
-    def _ended(self, interrupted: bool) -> End:
-        """The end at the limit, or by Ctrl-C."""
-        how = "interrupted" if interrupted else "all steps were made"
-        reason = f"{how} ({self._steps}) when {self._why}"
-        advice = None if interrupted else self._advice(None)
+    def _ended(self, how: str) -> End:
+        """The end at a limit, or by Ctrl-C."""
+        reason = f"{how} ({self._steps}{' steps' if how == OVER else ''}) when {self._why}"
+        advice = None if how == "interrupted" else self._advice(None)
+        if how == OVER:
+            advice = "Allow more seconds, or a larger tol"
         return End(False, reason, advice, self._candidates(), self._trace, self._steps)
 
     def _advice(self, needed: int | None) -> str:
@@ -259,7 +271,7 @@ class Run:
         found = self._averages[-1:]
         means = self._iterates.means
         if len(means) >= FEWEST:
-            found.append(means[len(means) // 2 :].mean(0))
+            found.append(means[len(means) // 2 :, :-1].mean(0))
         if bool(self._stepper.flat.isfinite().all()):  # not so after Ctrl-C in the midst of trouble
             found.append(self._stepper.flat.clone())
         return [flat for flat in found if bool(flat.isfinite().all())]

@@ -180,6 +180,11 @@ class Stepper:
         """Of the bound, in the vector's order."""
         return self._parameters
 
+    @property
+    def settles(self) -> bool:
+        """Whether a stationary q holds all parameters still, none of them those of single rows."""
+        return len(self.identified) == len(self.flat) and not self._places.has_rows
+
     def state(self) -> tuple[Tensor, Tensor, Tensor]:
         """A copy of the parameters and of what is remembered."""
         return self.flat.clone(), self._memory.clone(), self._times.clone()
