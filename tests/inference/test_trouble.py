@@ -249,7 +249,7 @@ def test_a_clash_of_precisions_says_which_data() -> None:
     model = Model({"beta": real(2)}, lambda z, data: Normal(data.x @ z.beta, 1.0).log_prob(data.y).sum())
     with pytest.raises(RuntimeError) as caught:
         fit(model, {"x": x, "y": [1.0, 2, 3, 4]})
-    assert "latents are float64, but x of the data not" in caught.value.__notes__[0]
+    assert "latents are float64, but data x is float32: give .double()" in caught.value.__notes__[0]
     assert fit(model, {"x": x.double(), "y": [1.0, 2, 3, 4]}, n_starts=1).method == "deterministic"
 
 

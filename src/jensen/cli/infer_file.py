@@ -301,7 +301,7 @@ def _page(path: Path, facts: FileFacts, result: FitResult, estimates: list[Estim
         level=level,
         everything="posterior.csv",
         pictures=pictures,
-        notes=[*notes, *([] if result.disagreement is None else [result.disagreement]), *missing],
+        notes=[*notes, *(note for note in (result.disagreement, result.target.slow) if note), *missing],
         configuration=facts.model_dump_json(indent=1),
         commands=[
             ("Fit a richer family", f"{again} --family full_rank"),

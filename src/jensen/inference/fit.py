@@ -11,13 +11,14 @@ from typing import Any, TypeAlias
 import torch
 
 from jensen.errors import NotConvergedWarning
-from jensen.gradients import Enumeration, Estimator, Pathwise, automatic
+from jensen.gradients import Enumeration, Estimator, Pathwise, Posterior, automatic
 from jensen.inference import deterministic, pathfinder, stochastic_ascent
 from jensen.inference.climb import Ascent
 from jensen.inference.fit_result import FitResult
 from jensen.inference.model import Model
 from jensen.inference.objective import Bound
 from jensen.inference.target import Target
+from jensen.inference.trouble import hint
 from jensen.inference.variational import FAMILIES, Family, mean_field
 
 __all__ = ["METHODS", "fit", "prepare"]
@@ -106,13 +107,25 @@ def prepare(
     target = Target(model, data)
     made = make_family(model, family).to(target.device)
     with torch.no_grad():
-        q = made(target.whole)
+        q = _first(made, target)
         values = q.sample(CHECKED, torch.Generator().manual_seed(seed))
         target.check(values)
         if estimator is None:
             discrete = any(not factor.has_rsample for factor in q.factors)
             estimator = automatic(q, target.dependence(values) if discrete else None)
     return Bound(target, made, estimator)
+
+
+def _first(family: Family, target: Target) -> Posterior:
+    """q as it starts; what a family that reads the data (amortised) may trip over is explained."""
+    try:
+        q: Posterior = family(target.whole)
+    except Exception as error:
+        advice = hint(error, target.data)
+        if advice:
+            error.add_note(f"while q was made of the data{advice}")
+        raise
+    return q
 
 
 def make_family(model: Model, family: FamilyChoice) -> Family:

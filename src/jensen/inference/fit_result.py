@@ -289,7 +289,7 @@ class FitResult:
             if diagnosis is not None
             else "Pareto k-hat: unknown without the data"
         )
-        return lines if differ is None else [*lines, differ]
+        return [*lines, *(line for line in (differ, self.target.slow) if line is not None)]
 
     def __repr__(self) -> str:
         ending = "converged" if self.converged else "NOT CONVERGED"

@@ -26,7 +26,8 @@ class Summary:
     """What is known of each scalar number of the latents, on its support.
 
     Attributes:
-        names: `mu`, `theta[0]`, ...; a categorical latent has a row for each value, `z=0`, its probability.
+        names: `mu`, `theta[0]`, ...; a categorical latent has a row for each value, `z=0`, its probability. Numbers
+            that are constant by construction, such as the zeros of a Cholesky factor, have none.
         columns: (P,) each, by heading. `mean`, `sd`, `5%`, `95%` of q; `sd (LR)`, the standard deviation corrected by
             linear response; `error`, the standard deviation that the fit's finite draws leave in the mean;
             `mean (IW)`, `sd (IW)`, importance-reweighted. Only those that are known are there.
@@ -102,12 +103,18 @@ def _cell(heading: str, value: float) -> str:
 
 
 def scalars(model: Model, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every scalar number of the latents by its label, (S,) each; of a categorical latent whether it is each value."""
+    """Every scalar number of the latents by its label, (S,) each; of a categorical latent whether it is each value.
+
+    Without those that are constant by construction (`Variable.varying`).
+    """
     found: dict[str, Tensor] = {}
     for name, variable in model.latents.items():
         value = values[name]
         flat = value.reshape(len(value), -1)
+        varying = variable.varying(model.plates).flatten().tolist()
         for place, label in enumerate(labels(name, value.shape[1:])):
+            if not varying[place]:
+                continue
             if variable.family == "categorical":
                 assert variable.size is not None
                 found.update({f"{label}={k}": (flat[:, place] == k).double() for k in range(variable.size)})
@@ -180,7 +187,8 @@ def among_all(model: Model, continuous: Tensor) -> Tensor:
             rows = count * (variable.size or 1) if variable.family == "categorical" else count
             parts.append(torch.full((rows,), torch.nan, dtype=continuous.dtype))
         else:
-            parts.append(continuous[start : start + count])
+            varying = variable.varying(model.plates).flatten().to(continuous.device)
+            parts.append(continuous[start : start + count][varying])
             start += count
     return torch.cat(parts)
 

@@ -116,6 +116,17 @@ class Variable:
         # Elementwise transforms keep it; asking them would import a computer algebra system.
         return torch.Size(self.transform.inverse_shape(shape)) if self.event_dim else shape
 
+    def varying(self, sizes: Mapping[str, int]) -> torch.Tensor:
+        """Which numbers of `full_shape` can take more than one value, bool.
+
+        All but the first row and the upper triangle of Cholesky factors of correlations: 1 and zeros.
+        """
+        found = torch.ones(self.full_shape(sizes), dtype=torch.bool)
+        if self.support is constraints.corr_cholesky:
+            found = found.tril()
+            found[..., 0, :] = False
+        return found
+
 
 def real(*shape: int, plate: str | None = None) -> Variable:
     """Any real numbers."""

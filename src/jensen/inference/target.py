@@ -14,7 +14,7 @@ from jensen.errors import DataError, NonFiniteError
 from jensen.gradients.dependence import Dependence, trace
 from jensen.inference.coordinates import Coordinates
 from jensen.inference.model import Batch, Model, Values, as_data
-from jensen.inference.trouble import dtype_hint, entries, not_a_term, not_finite, shapes, unfinished
+from jensen.inference.trouble import cut_short, draw_by_draw, entries, hint, not_a_term, not_finite, shapes, unfinished
 
 __all__ = ["Target"]
 
@@ -40,7 +40,7 @@ class Target(nn.Module):
         self._named = isinstance(model.parameters, Mapping)
         self._sliced = self._row_entries()
         self._whole = self.batch()
-        self._vectorised = True
+        self._slow: str | None = None
         self._dependence: Dependence | None = None
         self._layout: dict[str, tuple[str, ...]] = {}  # plates of each term, from all the data
         self.continuous = not any(v.discrete for v in model.latents.values())
@@ -148,7 +148,7 @@ class Target(nn.Module):
 
     def _many(self, values: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
         with _unvalidated():
-            if self._vectorised:
+            if self.vectorised:
                 found: dict[str, Tensor] = torch.func.vmap(lambda v: self.one(v, batch))(values)
                 return found
             count = len(next(iter(values.values())))
@@ -199,11 +199,11 @@ class Target(nn.Module):
                 raise TypeError(f"term {name!r} of the log joint is {term.dtype}: log densities are floating")
             if self.size_of(batch) == self.rows:
                 self._layout[name] = plates
-        self._vectorised = True
+        self._slow = None
         try:
             found = self._many(dict(values), batch)
-        except RuntimeError:  # control flow that depends on a draw, or an operation without a batching rule
-            self._vectorised = False
+        except RuntimeError as refused:  # control flow that depends on a draw, or an operation without a batching rule
+            self._slow = draw_by_draw(refused)
             try:
                 found = self._many(dict(values), batch)
             except Exception as error:  # at another draw than the first
@@ -226,8 +226,12 @@ class Target(nn.Module):
                 bad = [n for n, t in found.items() if not bool(t.isfinite().all())]
                 if bad:
                     raise NonFiniteError(not_finite(bad, found, self.data)) from error
-            error.add_note(f"while the log joint was run on {self._shapes(first, batch)}{dtype_hint(self.data)}")
+            self._explain(error, first, batch)
             raise
+
+    def _explain(self, error: Exception, first: Mapping[str, Tensor], batch: Any) -> None:
+        advice = hint(error, self.data, self.model.parameters)
+        error.add_note(f"while the log joint was run on {self._shapes(first, batch)}{advice}")
 
     def _shapes(self, values: Mapping[str, Tensor], batch: Any) -> str:
         return f"latents {shapes(values)} and data {shapes(entries(batch))}"
@@ -244,11 +248,15 @@ class Target(nn.Module):
         """A latent without bounds that no term depends on has no posterior: it was forgotten."""
         unbounded = [n for n, v in self.model.latents.items() if v.unbounded]
         named = dict(self.theta.named_parameters()) if self._named and self.theta is not None else {}
+        leaves = {n: v[0].clone().requires_grad_(v.is_floating_point()) for n, v in values.items()}
+        try:
+            with torch.enable_grad(), _unvalidated():
+                total = sum_terms({n: t.unsqueeze(0) for n, t in self.one(leaves, batch).items()}).sum()
+        except Exception as error:  # what runs without gradients but not with them, such as .numpy()
+            self._explain(error, leaves, batch)
+            raise
         if not (unbounded or named):
             return
-        leaves = {n: v[0].clone().requires_grad_(v.is_floating_point()) for n, v in values.items()}
-        with torch.enable_grad(), _unvalidated():
-            total = sum_terms({n: t.unsqueeze(0) for n, t in self.one(leaves, batch).items()}).sum()
         floating = [n for n in unbounded if leaves[n].requires_grad]
         if total.requires_grad:
             asked = {**{n: leaves[n] for n in floating}, **named}
@@ -298,13 +306,24 @@ class Target(nn.Module):
         """Unscaled terms of the first draw on some rows."""
         latents = self.model.latents
         first = {n: v[0][index] if latents[n].plate == self.model.rows else v[0] for n, v in values.items()}
-        with torch.no_grad():
-            return self.one(first, self.batch(index))
+        batch = self.batch(index)
+        try:
+            with torch.no_grad():
+                return self.one(first, batch)
+        except Exception as error:  # all the rows were no trouble
+            assert self.rows is not None
+            error.add_note(cut_short(latents, str(self.model.rows), len(index), self.rows, batch))
+            raise
 
     @property
     def vectorised(self) -> bool:
         """Whether many draws are run at once; the log joint is run draw by draw if not."""
-        return self._vectorised
+        return self._slow is None
+
+    @property
+    def slow(self) -> str | None:
+        """Why the log joint is run draw by draw, in words; None where it is not."""
+        return self._slow
 
     def dependence(self, values: Mapping[str, Tensor]) -> Dependence:
         """Which term depends on which latent, found by following one draw, (1, *shape) each; found once."""
