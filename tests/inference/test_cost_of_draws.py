@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from jensen.inference import Model, real
+from jensen.inference import Model, deterministic, real
 from jensen.inference.deterministic import climb
 from jensen.inference.draws import matched, understated
 from jensen.inference.fit import prepare
@@ -80,3 +80,26 @@ def test_distances_from_zero_are_not_the_same_in_all_sets() -> None:
         assert float(found.flat[:size].abs().max()) < 1e-3  # by symmetry of the draws
         short.append(minus(found.flat[size:]) - best.fun)
     assert 0.3 < sum(short) / sum(claimed) < 2.0
+
+
+def test_costly_draws_are_few_and_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, size = 200, 20
+    design = torch.randn(rows, size, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    y = design.sum(1).sign().clamp(min=0)
+
+    def log_joint(z: Any, data: Any) -> Tensor:
+        predictor = design @ z.b
+        found: Tensor = (y * predictor - torch.nn.functional.softplus(predictor)).sum() - 0.5 * z.b.square().sum()
+        return found
+
+    model = Model({"b": real(size)}, log_joint)
+    usual = climb(prepare(model, None))
+    monkeypatch.setattr(deterministic, "_AFFORDABLE", 100)
+    few = climb(prepare(model, None))
+    assert usual.converged
+    assert few.converged
+    draws = [int(str(re.search(r"(\S+) draws leave", found.reason)[1]).replace(",", "")) for found in (usual, few)]  # type: ignore[index]
+    assert draws[1] < draws[0]
+    tilt = (few.flat - usual.flat)[:size] / usual.flat[size:].exp()
+    assert float(tilt.abs().max()) < 0.1
+    assert abs(few.elbo - usual.elbo) < 0.02 + 4 * (few.elbo_se**2 + usual.elbo_se**2) ** 0.5

@@ -378,3 +378,10 @@ def test_half_cauchy_scales_and_many_coordinates() -> None:
 def test_wrong_options_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         climb(bound_of(gaussian(2)[0]), **options)
+
+
+def test_a_wrong_sign_is_seen_to_be_unbounded() -> None:
+    found = climb(bound_of(Model({"x": real(2)}, lambda z, _: -Normal(0.0, 1.0).log_prob(z.x).sum())))
+    assert not found.converged
+    assert "unbounded above" in found.reason
+    assert "sign" in str(found.advice)

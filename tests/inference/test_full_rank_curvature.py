@@ -67,7 +67,9 @@ def test_costly_problems_use_it_and_end_in_the_same_place(monkeypatch: pytest.Mo
     monkeypatch.setattr(curvature, "_COPIES", 1)
     fast = climb(bound_of())
     assert calls
-    assert plain.converged and fast.converged
+    assert plain.converged
+    assert fast.converged
     torch.testing.assert_close(fast.flat, plain.flat, atol=1e-5, rtol=1e-5)
-    assert fast.linear_response is not None and plain.linear_response is not None
+    assert fast.linear_response is not None
+    assert plain.linear_response is not None
     torch.testing.assert_close(fast.linear_response, plain.linear_response, atol=1e-5, rtol=1e-4)

@@ -71,6 +71,14 @@ class Problems:
         """Whether a Hessian takes so long that gradients are better used to get near the optimum; known after one."""
         return (self._size if self.columns is None else self.columns) * self._largest > _COSTLY
 
+    def columns_cost(self, x: Tensor) -> int:
+        """Numbers in one intermediate result of all columns of a Hessian at x (P,); none, if there is a shortcut."""
+        if self._shortcut is not None:
+            return 0
+        if not self.measured:
+            self(x.unsqueeze(0))
+        return len(x) * self._largest
+
     @property
     def largest(self) -> int:
         """Numbers in the largest intermediate result of a problem; 0 before the first gradient."""

@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from jensen.inference.climb import Ascent
+from jensen.inference.corrections import corrected
 from jensen.inference.curvature import Problems
 from jensen.inference.draws import Draws, matched, pairs, understated
 from jensen.inference.evaluated import unvalidated
@@ -32,23 +33,33 @@ from jensen.inference.fixed_draws import (
 from jensen.inference.linear_response import Response, linear_response, response_of_mean
 from jensen.inference.minimise import Minimum, minimise
 from jensen.inference.objective import Bound
+from jensen.inference.variational.gaussian import DiagonalNormal
 
 __all__ = ["Callback", "climb"]
 
 Callback = Callable[[int, float], object]
 """(gradients so far, ELBO in nats at the present draws)"""
 
-_FEWEST, _MOST_AT_FIRST = 16, 512
-_SETS = 16
+_FEWEST, _FEW, _MOST_AT_FIRST = 16, 24, 512
+_SETS, _FEW_SETS = 16, 4
 _FRESH = 1024
+_AFFORDABLE = 200_000
+"""numbers in one intermediate result of all draws together, beyond which fewer draws and sets are tried first"""
+_DEAR = 10_000_000
+"""the same for fresh draws"""
+_PLENTY = 0.25
+"""of the tolerance: what few sets must leave at most"""
 _QUADRATIC = 1.0
 """nats between a set's optimum and that of all sets, up to which the bound's second order between them is trusted"""
 _ALIKE = 2e-3, 0.05
 """nats between sets, below which the Hessian of one set, and of four, is that of all to within a percent or so"""
-_CHORDS = 20
+_MANY = 30
+"""parameters from which on a few gradients tell their spread"""
 _PER_PARAMETER = 5e-4
 """nats for each parameter that finite draws may cost: a mean is then off by 0.03 standard deviations"""
 _RAN_OFF, _FAR = 40.0, 1e6
+_UNBOUNDED = 1e100
+"""nats that no bound reaches on the way to a maximum"""
 _APART = 0.5
 _ELSEWHERE = 1.0
 """nats of KL between the q of two starts that are at different optima"""
@@ -136,12 +147,14 @@ class _Climb:
         self.draws = Draws(self.size, fixed) if self.size else None
         self.reach = reach_of(bound)
         self.gradients = 0
+        self.numbers = 1.0
 
     # --- the way ----------------------------------------------------------------------------------------------------
 
     def run(self, n_starts: int, draws: int | None) -> Ascent:
         if len(self.like) == 0:
             return self.nothing_free()
+        self.numbers = self._numbers()
         best = self.explore(n_starts, draws or self._first_draws())
         if not self.size:
             best.response = Response(at_draws(self.bound, self.noise(1)), best.x, hessian=best.hessian)
@@ -211,56 +224,55 @@ class _Climb:
         problems = at_draws(self.bound, self.noise(best.draws))
         response = Response(problems, best.x, hessian=best.hessian)
         # As many decorrelated draws as dimensions would all have the same distance from zero: larger sets, and fewer.
-        size, together = best.draws // 2, 2 if best.draws < 4 * self.size else 1
-        count, size = _SETS // together, size * together
-        halves = torch.randn(count, size, self.size, dtype=torch.float64, generator=self.fresh)
-        sets = pairs(matched(halves)).to(self.like)
-        values, gradients = at_sets(self.bound, sets, best.x)
+        together = 2 if best.draws < 4 * self.size and not self._costly(best.draws) else 1
+        most, size = _SETS // together, best.draws // 2 * together
+        few = self._costly(best.draws * _SETS) and len(best.x) >= _MANY and most > _FEW_SETS
+        halves, values, gradients = self._sets(_FEW_SETS if few else most, size, best.x)
         moves = -response.solve(gradients)
-        self._count(problems, count)
         if not (response.definite and bool(values.isfinite().all())):
             best.settled, best.reason = False, "the Hessian is not positive definite at the optimum"
             return True
-        mean_move, mean_gradient = moves.mean(0), gradients.mean(0)
-        spread = -0.5 * float(((gradients - mean_gradient) * (moves - mean_move)).sum()) / (count - 1)
         more = understated(max(2, size), self.size)  # sets that are matched by themselves are too much alike
+        if few and more * _spread(gradients, moves) / _FEW_SETS > _PLENTY * self.tol:
+            added = self._sets(most - _FEW_SETS, size, best.x)
+            halves, gradients = torch.cat([halves, added[0]]), torch.cat([gradients, added[2]])
+            moves = -response.solve(gradients)
+        count, spread = len(halves), _spread(gradients, moves)
         best.spread, best.remaining = together * spread, more * spread / count
-        best.moves = (moves - mean_move) * (more / (count * (count - 1))) ** 0.5
+        best.moves = (moves - moves.mean(0)) * (more / (count * (count - 1))) ** 0.5
+        self._count(problems)
         # All together are matched once more as one set: the error of matching, O(D / draws), is then that of many.
         return best.remaining <= self.tol and self._together(
             best, pairs(matched(halves.flatten(0, 1))).to(self.like), response
         )
 
+    def _sets(self, count: int, size: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Halves of independent sets of draws, and minus the bound and its gradients at them."""
+        halves = torch.randn(count, size, self.size, dtype=torch.float64, generator=self.fresh)
+        values, gradients = at_sets(self.bound, pairs(matched(halves)).to(self.like), x)
+        self.gradients += count
+        return halves, values, gradients
+
     def _together(self, best: _Standing, noise: Tensor, response: Response) -> bool:
         """To the optimum of all sets with the Hessian of one, or with new ones; False if it is too far for that."""
         problems = at_draws(self.bound, noise, recordable=False)
-        value, gradient = (found[0] for found in problems(best.x.unsqueeze(0)))
-        if not 0.5 * float(gradient @ response.solve(gradient.unsqueeze(0))[0]) < _QUADRATIC:
+        stop = max(1e-6, 1e-3 * best.remaining)
+        found = corrected(problems, best.x, response.solve, stop, _QUADRATIC)
+        if found is None:
             self._count(problems)
             return False
-        x, previous = best.x, float("inf")
-        stop = max(1e-6, 1e-3 * best.remaining)
-        for _ in range(_CHORDS):
-            step = -response.solve(gradient.unsqueeze(0))[0]
-            promised = -0.5 * float(gradient @ step)
-            if promised < stop or promised > 0.5 * previous:
-                break
-            new, slope = problems((x + step).unsqueeze(0))
-            if not float(new) < float(value) + 1e-9 * abs(float(value)):
-                promised = float("inf")
-                break
-            x, value, gradient, previous = x + step, new[0], slope[0], promised
-        if promised >= stop:
-            found = self._minimise(problems, x.unsqueeze(0))
-            x, value = found.x[0], found.value[0]
-            best.settled, best.reason = bool(found.converged[0]), found.reasons[0]
-        best.x, best.elbo = x, -float(value)
+        x, value = found.x, found.value
+        if not found.settled:
+            newton = self._minimise(problems, x.unsqueeze(0))
+            x, value = newton.x[0], float(newton.value[0])
+            best.settled, best.reason = bool(newton.converged[0]), newton.reasons[0]
+        best.x, best.elbo = x, -value
         best.trace.append(best.elbo)
         self._count(problems)
-        if promised < stop and best.spread < _ALIKE[problems.costly]:
+        if found.settled and best.spread < _ALIKE[problems.costly]:
             best.response = response
         else:
-            sets = 4 if best.spread < _ALIKE[1] else _SETS
+            sets = min(4 if best.spread < _ALIKE[1] or self._costly(_SETS * best.draws) else _SETS, _SETS)
             problems = at_draws(self.bound, noise[: sets * best.draws], recordable=False)
             best.response = Response(problems, x)
             self._count(problems)
@@ -335,6 +347,10 @@ class _Climb:
     def _words(self, best: _Standing) -> None:
         if best.settled:
             return
+        if best.elbo > _UNBOUNDED:
+            best.reason = f"the bound has no maximum: it is unbounded above, and passed {best.elbo:.1e} nats"
+            best.advice = "Check the sign of each term of the log joint, and whether a latent has no prior."
+            return
         logs = torch.where(self.reach.isfinite(), best.x, 0.0)
         worst = int(logs.abs().argmax())
         if abs(float(logs[worst])) > _RAN_OFF:
@@ -371,10 +387,27 @@ class _Climb:
     def _fresh(self, draws: int) -> Tensor:
         if not self.size:
             return self.like.new_empty(2, 0)
+        if draws * self.numbers > _DEAR:
+            draws //= 4
         return pairs(torch.randn(draws // 2, self.size, dtype=torch.float64, generator=self.fresh)).to(self.like)
 
+    def _numbers(self) -> float:
+        """Numbers in the largest intermediate result of one draw."""
+        if not self.size:
+            return 1.0
+        problems = at_draws(self.bound, self.noise(_FEWEST), recordable=False)
+        problems(self.like.unsqueeze(0))
+        return problems.largest / _FEWEST
+
+    def _costly(self, draws: int) -> bool:
+        return draws * self.numbers > _AFFORDABLE
+
     def _first_draws(self) -> int:
-        return min(_MOST_AT_FIRST, max(_FEWEST, 2 * self.size))
+        """Two for each dimension, so that they can be decorrelated; fewer if these are many and q is independent."""
+        usual = min(_MOST_AT_FIRST, max(_FEWEST, 2 * self.size))
+        if self._costly(usual) and all(type(factor) is DiagonalNormal for factor in self.bound.family.factors):
+            return min(usual, max(_FEW, 2 * int(_AFFORDABLE / self.numbers / 2)))
+        return usual
 
     def _minimise(self, problems: Problems, starts: Tensor) -> Minimum:
         found = minimise(problems, starts, evaluations=self.evaluations, reach=self.reach)
@@ -387,3 +420,8 @@ class _Climb:
     def _told(self, best: _Standing) -> None:
         if self.callback is not None:
             self.callback(self.gradients, best.elbo)
+
+
+def _spread(gradients: Tensor, moves: Tensor) -> float:
+    """Nats between the optimum of one set and that of all, from gradients (K, P) and Newton steps."""
+    return -0.5 * float(((gradients - gradients.mean(0)) * (moves - moves.mean(0))).sum()) / (len(moves) - 1)

@@ -17,6 +17,8 @@ __all__ = ["LARGEST", "WRITTEN", "Response", "linear_response", "response_of", "
 
 WRITTEN = 1000
 """parameters up to which the Hessian is written down"""
+_NUMBERS = 50_000_000
+"""in one intermediate result of all its columns, up to which it is written down without a shortcut"""
 LARGEST = 50
 """coordinates up to which there are linear responses beyond that"""
 _PRODUCTS, _PROBES, _TOLERANCE = 500, 16, 1e-6
@@ -47,7 +49,7 @@ class Response:
         self.definite = self.solved = True
         self._free = torch.ones_like(x, dtype=torch.bool) if free is None else free
         self._hessian: Tensor | None = None
-        if len(x) <= WRITTEN:
+        if hessian is not None or (len(x) <= WRITTEN and problems.columns_cost(x) <= _NUMBERS):
             self._hessian = problems.hessian(x.unsqueeze(0))[0] if hessian is None else hessian
             self._factorise(self._hessian)
             return

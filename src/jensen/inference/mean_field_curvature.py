@@ -12,7 +12,9 @@ from jensen.inference.variational.gaussian import DiagonalNormal
 
 __all__ = ["MeanFieldCurvature", "is_mean_field"]
 
-_DRAWS = 32
+_DRAWS, _FEWEST = 32, 16
+_NUMBERS = 10_000_000
+"""in one intermediate result of all Hessians of the log density, up to which there are as many draws as that"""
 _ENTRIES = 50_000_000
 
 
@@ -43,9 +45,11 @@ class MeanFieldCurvature:
 
     def __init__(self, bound: Bound, seed: int = 0) -> None:
         self.size = bound.target.coordinates.size
-        halves = torch.randn(_DRAWS // 2, self.size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-        self._noise = pairs(matched(halves)).to(bound.flat())
         self._density = Problems(lambda u: -bound.target.log_density(u))
+        self._density(bound.flat().new_zeros(1, self.size))
+        draws = min(_DRAWS, max(_FEWEST, 2 * (_NUMBERS // (2 * self.size * self._density.largest))))
+        halves = torch.randn(draws // 2, self.size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        self._noise = pairs(matched(halves)).to(bound.flat())
         place = bound.at(torch.arange(2 * self.size))
         loc, log_scale = ([], [])  # type: tuple[list[Tensor], list[Tensor]]
         slots = {latent: k for k, factor in enumerate(bound.family.factors) for latent in factor.names}  # type: ignore[union-attr]

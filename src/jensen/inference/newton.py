@@ -14,6 +14,8 @@ __all__ = ["Quadratic", "newton"]
 _GOOD, _POOR = 0.75, 0.25
 _SECULAR_STEPS = 8
 _SMALLEST_RADIUS = 1e-12
+_SHORT = 1e-3
+"""units of the function that a step gains, below which a costly Hessian is kept"""
 
 
 @dataclass
@@ -166,9 +168,9 @@ def newton(
         value = torch.where(taken, new, value)
         gradient = torch.where(taken.unsqueeze(-1), slope, gradient)
         ends = calm | model.flat | (radius < _SMALLEST_RADIUS) | ~(gain > 0) | ~value.isfinite()
+        going = ~ends
         if bool(ends.any()):
             _write(done, rows[ends], x[ends], value[ends], gradient[ends], hessian[ends], model, ends, calm[ends])
-            going = ~ends
             rows, x, value, gradient, hessian, radius, taken = (
                 t[going] for t in (rows, x, value, gradient, hessian, radius, taken)
             )
@@ -176,7 +178,10 @@ def newton(
         if len(rows) == 0:
             return done
         if bool(taken.any()):
-            hessian[taken] = _clean(problems.hessian(x[taken]))
+            # A step of a few hundredths of a standard deviation leaves the Hessian as it is, near enough.
+            kept = taken & problems.costly & (gain[going] < _SHORT) & ((ratio[going] - 1).abs() < 0.5)
+            if bool((taken & ~kept).any()):
+                hessian[taken & ~kept] = _clean(problems.hessian(x[taken & ~kept]))
             model.replace(taken, _Model(gradient[taken], hessian[taken], reach))
     everyone = torch.ones_like(rows, dtype=torch.bool)
     _write(done, rows, x, value, gradient, hessian, model, everyone, ~everyone)
