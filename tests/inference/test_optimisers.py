@@ -51,9 +51,25 @@ def random_precision(size: int, seed: int = 0) -> torch.Tensor:
     return half @ half.T / size
 
 
+def mean_field_slope(flat: torch.Tensor, mean: torch.Tensor, precision: torch.Tensor) -> torch.Tensor:
+    """The gradient of `gaussian_elbo` without correlations, written down: many steps are quick."""
+    loc, log_scale = flat[: len(mean)], flat[len(mean) :]
+    return torch.cat([precision @ (mean - loc), 1 - precision.diagonal() * (2 * log_scale).exp()])
+
+
 def climb(stepper: Stepper, mean: torch.Tensor, precision: torch.Tensor, full: bool, rate: float, steps: int) -> None:
     for _ in range(steps):
-        stepper.step(torch.func.grad(gaussian_elbo)(stepper.flat, mean, precision, full), rate)
+        if full:
+            stepper.step(torch.func.grad(gaussian_elbo)(stepper.flat, mean, precision, full), rate)
+        else:
+            stepper.step(mean_field_slope(stepper.flat, mean, precision), rate)
+
+
+def test_the_slope_that_is_written_down_is_that_of_the_bound():
+    flat = torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    mean, precision = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64), random_precision(3)
+    slope = torch.func.grad(gaussian_elbo)(flat, mean, precision, False)
+    torch.testing.assert_close(mean_field_slope(flat, mean, precision), slope)
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------
@@ -93,11 +109,11 @@ def test_growing_memory_forgets_the_start_and_then_hardly_anything():
     for t in range(1500):
         slow = fixed.direction(remembered, (1e6 if t < 20 else 1.0) * one, float(t))
     assert slow.item() < 1e-4
-    for t in range(1500, 10_000):
+    for t in range(1500, 4_000):
         rule.direction(memory, one, float(t))
     assert memory[1].item() == pytest.approx(1.0)
-    rule.direction(memory, 3 * one, 10_000.0)
-    assert memory[1].item() == pytest.approx(1.0 + 8 * 10 / 10_010)
+    rule.direction(memory, 3 * one, 4_000.0)
+    assert memory[1].item() == pytest.approx(1.0 + 8 * 10 / 4_010)
 
 
 def test_choose_rule():
@@ -135,8 +151,8 @@ def test_steps_do_not_depend_on_units(rule, full):
     if full:  # C = diag(s)^-1 L is 0 under the diagonal at the start, in any unit
         assert not bool(start[6:].any())
     scaled.move_to(start)
-    climb(plain, mean, precision, full, 0.05, 50)
-    climb(scaled, mean * units, precision / units / units.unsqueeze(1), full, 0.05, 50)
+    climb(plain, mean, precision, full, 0.05, 30)
+    climb(scaled, mean * units, precision / units / units.unsqueeze(1), full, 0.05, 30)
     torch.testing.assert_close(scaled.flat[:3], plain.flat[:3] * units, rtol=1e-6, atol=0)
     torch.testing.assert_close(scaled.flat[3:6], plain.flat[3:6] + units.log(), rtol=1e-6, atol=1e-9)
     assert not bool(torch.isclose(plain.flat[:3], torch.zeros(3, dtype=torch.float64)).any())
@@ -160,10 +176,10 @@ def test_other_families_climb_too(family):
     bound = bound_of(3, family)
     stepper = Stepper(bound, Adam())
     generator = torch.Generator().manual_seed(0)
-    for t in range(400):
+    for t in range(300):
         surrogate = bound(None, 10, generator).surrogate
         gradients = torch.autograd.grad(surrogate, stepper.parameters)
-        stepper.step(torch.cat([g.reshape(-1) for g in gradients]), 0.05 if t < 200 else 0.005)
+        stepper.step(torch.cat([g.reshape(-1) for g in gradients]), 0.1 if t < 150 else 0.01)
     values = bound.family().sample(5000, generator)["x"]
     torch.testing.assert_close(values.mean(0), torch.zeros(3, dtype=torch.float64), rtol=0, atol=0.15)
     torch.testing.assert_close(values.T.cov(), torch.eye(3, dtype=torch.float64), rtol=0, atol=0.2)
@@ -233,8 +249,8 @@ def test_a_row_moves_only_by_its_own_batches(rule, shape):
     rows, width = 5, math.prod(shape)
     bound, generator = with_rows(rows, shape), torch.Generator().manual_seed(0)
     stepper = Stepper(bound, choose_rule(rule))
-    gradients = torch.randn(30, len(stepper.flat), dtype=torch.float64, generator=generator)
-    batches = [torch.randperm(rows, generator=generator)[:2] for _ in range(30)]
+    gradients = torch.randn(15, len(stepper.flat), dtype=torch.float64, generator=generator)
+    batches = [torch.randperm(rows, generator=generator)[:2] for _ in range(15)]
     alone = [Stepper(with_rows(1, shape), choose_rule(rule)) for _ in range(rows)]
     for gradient, batch in zip(gradients, batches, strict=True):
         before = stepper.flat.clone()
@@ -286,7 +302,7 @@ def test_steps_climb_a_normal_bound_by_noisy_gradients():
     model = Model({"x": real(1)}, lambda z, data: Normal(1000.0, 0.05).log_prob(z.x).sum())
     bound = Bound(Target(model), mean_field(model), Pathwise())
     stepper, generator = Stepper(bound, NaturalGradient()), torch.Generator().manual_seed(0)
-    for _ in range(300):
+    for _ in range(200):
         noise = torch.randn(4, 1, dtype=torch.float64, generator=generator)
         surrogate = bound(None, 8, noise=torch.cat([noise, -noise])).surrogate
         gradients = torch.autograd.grad(surrogate, stepper.parameters)

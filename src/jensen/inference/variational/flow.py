@@ -126,8 +126,8 @@ class FlowFactor(Factor):
         self,
         variables: Mapping[str, Variable],
         sizes: Mapping[str, int],
-        transforms: int = 3,
-        hidden: Sequence[int] = (32, 32),
+        transforms: int = 2,
+        hidden: Sequence[int] = (16, 16),
         bins: int = 8,
         seed: int = 0,
     ) -> None:
@@ -189,7 +189,7 @@ def _import_zuko() -> Any:
     return zuko
 
 
-def flow(transforms: int = 3, hidden: Sequence[int] = (32, 32), bins: int = 8, seed: int = 0) -> FamilyMaker:
+def flow(transforms: int = 2, hidden: Sequence[int] = (16, 16), bins: int = 8, seed: int = 0) -> FamilyMaker:
     """A family: a normalising flow over all continuous latents; discrete ones have their own factor.
 
     Arguments, and what is raised when the family is made: `FlowFactor`. Rows of a plate depend on each other, so there
