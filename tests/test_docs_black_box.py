@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch.distributions import Normal
 import jensen.gradients
 import jensen.inference
 from jensen.inference import Model, fit, real
+from jensen.inference.fit import _CLIMBS
 from jensen.inference.variational import FAMILIES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "black-box.md").read_text(encoding="utf-8")
@@ -69,6 +71,28 @@ def test_the_mixture(names: dict[str, Any]) -> None:
     means = result.sample(2000)["means"].mean(0).sort().values
     torch.testing.assert_close(means, torch.stack([points[:20].mean(), points[20:].mean()]), atol=0.15, rtol=0)
     assert "as high" in result.disagreement
+
+
+def test_the_variance_report(names: dict[str, Any]) -> None:
+    said = str(names["report"])
+    for estimator in ("score + RB + leave-one-out", "pathwise", "sticking the landing"):
+        assert estimator in said
+    variances = {row.name: row.variance for row in names["report"].rows}
+    assert variances["pathwise"] < variances["score"]
+
+
+def test_options_are_those_of_the_ways_up() -> None:
+    table = PAGE.partition("| `method=` | options of `fit` |")[2].partition("\n\n")[0]
+    for method, climb in _CLIMBS.items():
+        (row,) = (line for line in table.splitlines() if line.startswith(f'| `"{method}"`'))
+        taken = inspect.signature(climb).parameters
+        for name, value in re.findall(r"`([a-z]\w*)(?:=(\S+))?`", row):
+            assert name in taken, (method, name)
+            assert not value or float(value if value != "True" else 1) == taken[name].default, (method, name)
+    for rule in re.findall(
+        r"`(\w+)\((?:momentum=0.8)?\)`", PAGE.partition("`optimiser=` is")[2].partition("callback")[0]
+    ):
+        assert callable(getattr(jensen.inference, rule))
 
 
 def tiny() -> Model:
