@@ -30,8 +30,8 @@ _CORRECTED = " (where the summary has a column 'sd (LR)', that one is corrected)
 class ParetoK:
     """How far q is from the posterior, seen from draws of q.
 
-    It is a local check: a mode that q has no draws in leaves no trace in it. It compares with numbers as its `value`
-    does: `result.pareto_k < 0.7`; two of them are equal where all their parts are.
+    It is a local check: a mode that q has no draws in leaves no trace in it. It compares with numbers, and
+    with others of its kind, as its `value` does: `result.pareto_k < 0.7`.
 
     Attributes:
         value: k-hat, the shape of the tail of p / q. -inf where the largest ratios are equal: q is exact, or all that
