@@ -71,7 +71,7 @@ def test_an_improper_posterior_does_not_converge(log_density: Any, latents: dict
 
 
 def test_an_improper_posterior_is_called_so() -> None:
-    result = unconverged(density(lambda z: 0.0 * z.x, x=real()), n_starts=1)
+    result = unconverged(density(lambda z: 0.0 * z.x, x=real()), n_starts=1, draws=2, max_draws=32)
     assert "log_scale of q(x) ran off" in result.reason
     assert "improper" in result.reason
     assert "proper prior" in str(result.advice)
@@ -117,7 +117,7 @@ def test_what_only_a_comparison_or_an_index_uses_is_not_forgotten() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)  # few steps
-        result = fit(density(log_density, k=categorical(3), count=poisson(), x=real()), max_steps=400)
+        result = fit(density(log_density, k=categorical(3), count=poisson(), x=real()), max_steps=200)
     probabilities = torch.nn.functional.one_hot(result.sample(4000)["k"], 3).double().mean(0)
     torch.testing.assert_close(probabilities, weights, atol=0.1, rtol=0)
 
@@ -139,9 +139,14 @@ def two_modes(more: float) -> Model:
     return density(log_density, x=real())
 
 
-@pytest.mark.parametrize(("method", "starts"), [("deterministic", 4), ("stochastic", 2)])
-def test_starts_in_different_modes_are_told(method: str, starts: int) -> None:
-    result = fit(two_modes(more=2.0), method=method, n_starts=starts)
+@pytest.mark.parametrize(
+    ("method", "starts", "options"),
+    [("deterministic", 4, {}), ("stochastic", 2, {"max_steps": 600, "tol": 0.5})],
+)
+def test_starts_in_different_modes_are_told(method: str, starts: int, options: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConvergedWarning)
+        result = fit(two_modes(more=2.0), method=method, n_starts=starts, **options)
     assert result.elbo == pytest.approx(2.0, abs=0.05)  # the higher one is kept: its mass is e^2
     words = result.disagreement
     assert words is not None
@@ -411,7 +416,9 @@ def test_a_batch_as_long_as_another_plate_is_scaled_right() -> None:
     generator = torch.Generator().manual_seed(1)
     y = torch.randn(rows, dtype=torch.float64, generator=generator)
     data = {"y": y, "group": torch.arange(rows) % groups}
-    result = fit(grouped(rows, groups), data, batch_size=3, max_steps=3000, samples=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConvergedWarning)  # few steps: enough to tell N / B from another scale
+        result = fit(grouped(rows, groups), data, batch_size=3, max_steps=1000, samples=2)
     exact = torch.stack([y[j::groups].sum() for j in range(groups)]) / (4 + 1 / 4)
     draws = result.sample(20_000)["mu"]
     torch.testing.assert_close(draws.mean(0), exact, atol=0.12, rtol=0)
