@@ -273,3 +273,14 @@ def test_evaluations_are_counted_and_limited() -> None:
 def test_wrong_options_are_refused(start: Tensor, options: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         minimise(rosenbrock, start, **options)
+
+
+def test_directions_that_change_next_to_nothing_may_be_left_out() -> None:
+    def ring(x: Tensor) -> Tensor:  # falls by 1e-8 at most along the ring, and bends down there
+        return (x.square().sum(-1) - 1).square() - 1e-8 * x[:, 0].square()
+
+    start = torch.tensor([[0.4, 0.9]], dtype=torch.float64)
+    found = minimise(ring, start, idle=1e-6, tolerance=1e-12)
+    assert bool(found.converged)
+    assert float(found.x.norm()) == pytest.approx(1.0, abs=1e-5)
+    assert float(found.x[0, 1] / found.x[0, 0]) == pytest.approx(0.9 / 0.4, rel=0.01)

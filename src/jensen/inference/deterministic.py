@@ -34,6 +34,7 @@ from jensen.inference.linear_response import Response, linear_response, response
 from jensen.inference.minimise import Minimum, minimise
 from jensen.inference.objective import Bound
 from jensen.inference.variational.gaussian import DiagonalNormal
+from jensen.inference.variational.low_rank import LowRankNormal
 
 __all__ = ["Callback", "climb"]
 
@@ -53,6 +54,8 @@ _QUADRATIC = 1.0
 """nats between a set's optimum and that of all sets, up to which the bound's second order between them is trusted"""
 _ALIKE = 2e-3, 0.05
 """nats between sets, below which the Hessian of one set, and of four, is that of all to within a percent or so"""
+_IDLE = 1e-6
+"""of loadings: more of them than the posterior needs leave directions that hardly change q"""
 _MANY = 30
 """parameters from which on a few gradients tell their spread"""
 _PER_PARAMETER = 5e-4
@@ -146,6 +149,8 @@ class _Climb:
         self.starts, self.fresh, fixed = (Generator().manual_seed(s) for s in seeds)
         self.draws = Draws(self.size, fixed) if self.size else None
         self.reach = reach_of(bound)
+        low_rank = any(isinstance(factor, LowRankNormal) for factor in bound.family.factors)
+        self.idle = _IDLE if low_rank and not bool(model_parameters(bound).any()) else 0.0
         self.gradients = 0
         self.numbers = 1.0
 
@@ -157,7 +162,7 @@ class _Climb:
         self.numbers = self._numbers()
         best = self.explore(n_starts, draws or self._first_draws())
         if not self.size:
-            best.response = Response(at_draws(self.bound, self.noise(1)), best.x, hessian=best.hessian)
+            best.response = Response(at_draws(self.bound, self.noise(1)), best.x, hessian=best.hessian, idle=self.idle)
         try:
             self.refine(best)
         except KeyboardInterrupt:
@@ -222,7 +227,7 @@ class _Climb:
     def polish(self, best: _Standing) -> bool:
         """Measure what the draws cost, and go on with all sets if it is little; whether that was so."""
         problems = at_draws(self.bound, self.noise(best.draws))
-        response = Response(problems, best.x, hessian=best.hessian)
+        response = Response(problems, best.x, hessian=best.hessian, idle=self.idle)
         # As many decorrelated draws as dimensions would all have the same distance from zero: larger sets, and fewer.
         together = 2 if best.draws < 4 * self.size and not self._costly(best.draws) else 1
         most, size = _SETS // together, best.draws // 2 * together
@@ -274,7 +279,7 @@ class _Climb:
         else:
             sets = min(4 if best.spread < _ALIKE[1] or self._costly(_SETS * best.draws) else _SETS, _SETS)
             problems = at_draws(self.bound, noise[: sets * best.draws], recordable=False)
-            best.response = Response(problems, x)
+            best.response = Response(problems, x, idle=self.idle)
             self._count(problems)
         best.draws, best.together = len(noise), noise
         self._told(best)
@@ -410,7 +415,7 @@ class _Climb:
         return usual
 
     def _minimise(self, problems: Problems, starts: Tensor) -> Minimum:
-        found = minimise(problems, starts, evaluations=self.evaluations, reach=self.reach)
+        found = minimise(problems, starts, evaluations=self.evaluations, reach=self.reach, idle=self.idle)
         self._count(problems)
         return found
 

@@ -37,6 +37,7 @@ class Response:
         x: the optimum, (P,).
         free: which parameters move, (P,) of booleans; all if None.
         hessian: if it is known already, (P, P).
+        idle: curvature, where H has a unit diagonal, up to which a direction does not count; see `newton`.
 
     Attributes:
         definite: whether H is positive definite as far as is known: with conjugate gradients, along what was solved.
@@ -44,8 +45,14 @@ class Response:
     """
 
     def __init__(
-        self, problems: Problems, x: Tensor, free: Tensor | None = None, hessian: Tensor | None = None
+        self,
+        problems: Problems,
+        x: Tensor,
+        free: Tensor | None = None,
+        hessian: Tensor | None = None,
+        idle: float = 0.0,
     ) -> None:
+        self._idle = idle
         self.definite = self.solved = True
         self._free = torch.ones_like(x, dtype=torch.bool) if free is None else free
         self._hessian: Tensor | None = None
@@ -87,6 +94,10 @@ class Response:
         diagonal = part.diagonal()
         self._unit = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
         scaled = self._unit.unsqueeze(-1) * part * self._unit
+        if self._idle > 0:
+            eigenvalues, vectors = torch.linalg.eigh(scaled)
+            raised = torch.where(eigenvalues.abs() <= self._idle, 1.0, eigenvalues)
+            scaled = vectors * raised @ vectors.T
         self._factor, failed = torch.linalg.cholesky_ex(scaled)
         pivots = self._factor.diagonal().square()
         floor = 8 * len(part) * torch.finfo(part.dtype).eps

@@ -65,6 +65,7 @@ def minimise(
     second_order: bool = True,
     dense: int = DENSE,
     reach: Tensor | None = None,
+    idle: float = 0.0,
     path: bool = False,
 ) -> Minimum:
     """Minimise R functions of P parameters each, from R starts.
@@ -82,6 +83,7 @@ def minimise(
         second_order: without, L-BFGS goes on alone, and its own approximation of the inverse Hessian stands for H^-1.
         dense: largest P whose Hessians are written down; `EXACT`, where the problems have an exact shortcut to them.
         reach: for Newton's method, how far a parameter may be taken to be foreseeable, (P,); see `newton`.
+        idle: for Newton's method, what does not count; see `newton`.
         path: keep the positions and gradients of L-BFGS.
 
     Raises:
@@ -104,7 +106,7 @@ def minimise(
         result = _alone(descent, tolerance)
     elif size <= dense:
         left = max(_NEWTON_STEPS, evaluations - problems.evaluations // len(start))
-        result = newton(problems, descent.x, tolerance=tolerance, steps=left, reach=reach)
+        result = newton(problems, descent.x, tolerance=tolerance, steps=left, reach=reach, idle=idle)
     else:
         result = _large(problems, descent, tolerance)
     return Minimum(

@@ -44,7 +44,7 @@ class Quadratic:
 class _Model:
     """g . p + p^T H p / 2 in coordinates in which H has a unit diagonal, diagonalised."""
 
-    def __init__(self, gradient: Tensor, hessian: Tensor, reach: Tensor | None) -> None:
+    def __init__(self, gradient: Tensor, hessian: Tensor, reach: Tensor | None, idle: float = 0.0) -> None:
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
         pull = torch.zeros_like(gradient)
         if reach is not None:
@@ -55,9 +55,12 @@ class _Model:
         scaled = self.unit.unsqueeze(-1) * (hessian + torch.diag_embed(pull)) * self.unit.unsqueeze(-2)
         self.eigenvalues, self.vectors = torch.linalg.eigh(scaled)
         self.slope = ((self.unit * gradient).unsqueeze(-2) @ self.vectors).squeeze(-2)
+        if idle > 0:  # directions in which nothing is to be gained over a unit's length do not count
+            nothing = (self.eigenvalues.abs() <= idle) & (self.slope.abs() <= idle)
+            self.eigenvalues = torch.where(nothing, 1.0, self.eigenvalues)
         size_p = gradient.shape[-1]
         floor = 8 * size_p * torch.finfo(gradient.dtype).eps * self.eigenvalues.abs().amax(-1)
-        self.definite = self.eigenvalues[:, 0] > floor
+        self.definite = self.eigenvalues.amin(-1) > floor
         safe = torch.where(self.eigenvalues > 0, self.eigenvalues, 1.0)
         self.decrement = torch.where(self.definite, 0.5 * (self.slope**2 / safe).sum(-1), torch.inf)
         # Flat, not falling: nothing to gain where H bends, no slope where it does not.
@@ -90,7 +93,7 @@ class _Model:
 
     def step(self, radius: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The best p of scaled length `radius` at most: p (R, P), its scaled length, and the promised decrease (R,)."""
-        lowest = self.eigenvalues[:, 0]
+        lowest = self.eigenvalues.amin(-1)
         slope = self.slope
         radius = torch.where(self.definite, radius, radius.minimum(self.natural))
         if bool((~self.definite).any()):
@@ -122,7 +125,7 @@ class _Model:
 
 
 def newton(
-    problems: Problems, start: Tensor, *, tolerance: float, steps: int, reach: Tensor | None = None
+    problems: Problems, start: Tensor, *, tolerance: float, steps: int, reach: Tensor | None = None, idle: float = 0.0
 ) -> Quadratic:
     """Newton steps in a trust region whose shape follows the Hessian's diagonal (Moré & Sorensen 1983).
 
@@ -137,6 +140,8 @@ def newton(
         steps: evaluations that each problem may use.
         reach: how far a step of one coordinate can be foreseen at most, (P,): 1 or so for a logarithm, infinite where
             its scale is unknown.
+        idle: curvature and slope, in coordinates in which H has a unit diagonal, up to which a direction does not
+            count: for parameters of which some combinations change nothing.
     """
     value, gradient = problems(start)
     done = Quadratic(
@@ -150,7 +155,7 @@ def newton(
     x = start.detach().clone()
     hessian = _clean(problems.hessian(x))
     done.hessian = hessian.clone()
-    model = _Model(gradient, hessian, reach)
+    model = _Model(gradient, hessian, reach, idle)
     radius = torch.full_like(value, torch.inf)
     for _ in range(steps):
         p, length, gain = model.step(radius)
@@ -182,7 +187,7 @@ def newton(
             kept = taken & problems.costly & (gain[going] < _SHORT) & ((ratio[going] - 1).abs() < 0.5)
             if bool((taken & ~kept).any()):
                 hessian[taken & ~kept] = _clean(problems.hessian(x[taken & ~kept]))
-            model.replace(taken, _Model(gradient[taken], hessian[taken], reach))
+            model.replace(taken, _Model(gradient[taken], hessian[taken], reach, idle))
     everyone = torch.ones_like(rows, dtype=torch.bool)
     _write(done, rows, x, value, gradient, hessian, model, everyone, ~everyone)
     return done
