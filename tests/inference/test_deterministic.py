@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -385,3 +386,12 @@ def test_a_wrong_sign_is_seen_to_be_unbounded() -> None:
     assert not found.converged
     assert "unbounded above" in found.reason
     assert "sign" in str(found.advice)
+
+
+def test_the_trace_climbs_from_the_start() -> None:
+    model, data = logistic()
+    found = climb(bound_of(model, data), draws=64)
+    assert len(found.trace) > 3
+    first = found.trace[: len(found.trace) - 1]
+    assert all(later >= earlier - 1e-6 for earlier, later in pairwise(first))
+    assert all(math.isfinite(value) for value in found.trace)

@@ -56,6 +56,8 @@ _ALIKE = 2e-3, 0.05
 """nats between sets, below which the Hessian of one set, and of four, is that of all to within a percent or so"""
 _IDLE = 1e-6
 """of loadings: more of them than the posterior needs leave directions that hardly change q"""
+_TRACED = 2000
+"""parameters up to which the way of the first ascent is kept"""
 _MANY = 30
 """parameters from which on a few gradients tell their spread"""
 _PER_PARAMETER = 5e-4
@@ -195,7 +197,7 @@ class _Climb:
         problems = at_draws(self.bound, self.noise(draws))
         starts = starts_of(self.bound, n_starts, problems, self.starts, self.evaluations)
         self.gradients += starts.gradients
-        found = self._minimise(problems, starts.flat)
+        found = self._minimise(problems, starts.flat, path=len(self.like) <= _TRACED)
         noise = self._fresh(_FRESH // 2)
         elbos = [self._elbo(x, self.noise(draws), noise).elbo for x in found.x]
         order = sorted(range(len(elbos)), key=lambda r: elbos[r] if elbos[r] == elbos[r] else -torch.inf)
@@ -203,7 +205,9 @@ class _Climb:
         best = _Standing(found.x[r], draws, -float(found.value[r]), bool(found.converged[r]), found.reasons[r])
         best.hessian = None if found.hessian is None else found.hessian[r]
         best.starts = [(elbos[s], bool(found.converged[s])) for s in starts.of_start if s is not None]
-        best.trace = [best.elbo]
+        if found.path is not None:
+            best.trace = (-found.path.values[r, : int(found.path.lengths[r])]).tolist()
+        best.trace.append(best.elbo)
         best.level = [
             s is not None
             and s != r
@@ -414,8 +418,8 @@ class _Climb:
             return min(usual, max(_FEW, 2 * int(_AFFORDABLE / self.numbers / 2)))
         return usual
 
-    def _minimise(self, problems: Problems, starts: Tensor) -> Minimum:
-        found = minimise(problems, starts, evaluations=self.evaluations, reach=self.reach, idle=self.idle)
+    def _minimise(self, problems: Problems, starts: Tensor, path: bool = False) -> Minimum:
+        found = minimise(problems, starts, evaluations=self.evaluations, reach=self.reach, idle=self.idle, path=path)
         self._count(problems)
         return found
 
