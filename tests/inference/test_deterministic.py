@@ -161,7 +161,9 @@ def test_the_bound_keeps_its_parameters_and_progress_is_told() -> None:
     told: list[tuple[int, float]] = []
     found = climb(bound, callback=lambda gradients, elbo: told.append((gradients, elbo)))
     torch.testing.assert_close(bound.flat(), before, atol=0, rtol=0)
-    assert [elbo for _, elbo in told] == found.trace
+    assert all(elbo in found.trace for _, elbo in told)  # beside the first ascent's steps
+    assert told[-1][1] == found.trace[-1]
+    assert len(found.trace) > len(told)
     assert told[-1][0] <= found.evaluations
     assert len(found.starts) == 4
 

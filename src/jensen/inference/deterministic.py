@@ -9,7 +9,6 @@ few more steps with all sets together go most of that way.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
@@ -24,7 +23,6 @@ from jensen.inference.fixed_draws import (
     apart,
     at_draws,
     at_sets,
-    factor_of,
     fresh_elbo,
     model_parameters,
     reach_of,
@@ -33,6 +31,7 @@ from jensen.inference.fixed_draws import (
 from jensen.inference.linear_response import Response, linear_response, response_of_mean
 from jensen.inference.minimise import Minimum, minimise
 from jensen.inference.objective import Bound
+from jensen.inference.standing import APART, Standing
 from jensen.inference.variational.gaussian import DiagonalNormal
 from jensen.inference.variational.low_rank import LowRankNormal
 
@@ -62,34 +61,8 @@ _MANY = 30
 """parameters from which on a few gradients tell their spread"""
 _PER_PARAMETER = 5e-4
 """nats for each parameter that finite draws may cost: a mean is then off by 0.03 standard deviations"""
-_RAN_OFF, _FAR = 40.0, 1e6
-_UNBOUNDED = 1e100
-"""nats that no bound reaches on the way to a maximum"""
-_APART = 0.5
 _ELSEWHERE = 1.0
 """nats of KL between the q of two starts that are at different optima"""
-
-
-@dataclass
-class _Standing:
-    """The best start's way, from round to round."""
-
-    x: Tensor
-    draws: int
-    elbo: float
-    settled: bool
-    reason: str
-    trace: list[float] = field(default_factory=list)
-    starts: list[tuple[float, bool]] = field(default_factory=list)
-    level: int = 0
-    notes: list[str] = field(default_factory=list)
-    spread: float = float("inf")
-    remaining: float = float("inf")
-    moves: Tensor | None = None
-    together: Tensor | None = None
-    hessian: Tensor | None = None
-    response: Response | None = None
-    advice: str | None = None
 
 
 def climb(
@@ -173,7 +146,7 @@ class _Climb:
             best.advice = "Let it go on to see how much these draws cost."
         return self.judge(best)
 
-    def refine(self, best: _Standing) -> None:
+    def refine(self, best: Standing) -> None:
         """More draws, until they are enough."""
         while self.size and best.settled and not self.polish(best):
             more = 4 * best.draws
@@ -192,7 +165,7 @@ class _Climb:
         value = self._elbo(self.like, self.noise(1), self._fresh(2)).elbo
         return Ascent(self.like, value, 0.0, [value], True, "q is known in closed form", starts=[(value, True)])
 
-    def explore(self, n_starts: int, draws: int) -> _Standing:
+    def explore(self, n_starts: int, draws: int) -> Standing:
         """All starts at few draws."""
         problems = at_draws(self.bound, self.noise(draws))
         starts = starts_of(self.bound, n_starts, problems, self.starts, self.evaluations)
@@ -202,7 +175,7 @@ class _Climb:
         elbos = [self._elbo(x, self.noise(draws), noise).elbo for x in found.x]
         order = sorted(range(len(elbos)), key=lambda r: elbos[r] if elbos[r] == elbos[r] else -torch.inf)
         r = order[-1]
-        best = _Standing(found.x[r], draws, -float(found.value[r]), bool(found.converged[r]), found.reasons[r])
+        best = Standing(found.x[r], draws, -float(found.value[r]), bool(found.converged[r]), found.reasons[r])
         best.hessian = None if found.hessian is None else found.hessian[r]
         best.starts = [(elbos[s], bool(found.converged[s])) for s in starts.of_start if s is not None]
         if found.path is not None:
@@ -212,14 +185,14 @@ class _Climb:
             s is not None
             and s != r
             and bool(found.converged[s])
-            and abs(elbos[s] - elbos[r]) <= _APART
+            and abs(elbos[s] - elbos[r]) <= APART
             and apart(self.bound, found.x[s], found.x[r]) > _ELSEWHERE
             for s in starts.of_start
         ].count(True)
         self._told(best)
         return best
 
-    def grow(self, best: _Standing, draws: int) -> None:
+    def grow(self, best: Standing, draws: int) -> None:
         """From where it stands to the optimum of more draws."""
         found = self._minimise(at_draws(self.bound, self.noise(draws)), best.x.unsqueeze(0))
         best.x, best.draws, best.elbo = found.x[0], draws, -float(found.value[0])
@@ -228,7 +201,7 @@ class _Climb:
         best.trace.append(best.elbo)
         self._told(best)
 
-    def polish(self, best: _Standing) -> bool:
+    def polish(self, best: Standing) -> bool:
         """Measure what the draws cost, and go on with all sets if it is little; whether that was so."""
         problems = at_draws(self.bound, self.noise(best.draws))
         response = Response(problems, best.x, hessian=best.hessian, idle=self.idle)
@@ -262,7 +235,7 @@ class _Climb:
         self.gradients += count
         return halves, values, gradients
 
-    def _together(self, best: _Standing, noise: Tensor, response: Response) -> bool:
+    def _together(self, best: Standing, noise: Tensor, response: Response) -> bool:
         """To the optimum of all sets with the Hessian of one, or with new ones; False if it is too far for that."""
         problems = at_draws(self.bound, noise, recordable=False)
         stop = max(1e-6, 1e-3 * best.remaining)
@@ -291,7 +264,7 @@ class _Climb:
 
     # --- the verdict ------------------------------------------------------------------------------------------------
 
-    def judge(self, best: _Standing) -> Ascent:
+    def judge(self, best: Standing) -> Ascent:
         """What comes of it, and whether it is to be believed."""
         fitted = self.noise(best.draws) if best.together is None else best.together
         fresh = self._elbo(best.x, fitted, self._fresh(_FRESH))
@@ -307,8 +280,8 @@ class _Climb:
             sd = None if moved is None else moved.square().sum(0).sqrt()
         if self.size:
             self._agreement(best, fresh.elbo, fresh.error)
-        self._disagreement(best)
-        self._words(best)
+        best.note_disagreement()
+        best.explain(self.bound, self.reach)
         return Ascent(
             flat=best.x,
             elbo=fresh.elbo,
@@ -325,7 +298,7 @@ class _Climb:
             notes=best.notes,
         )
 
-    def _agreement(self, best: _Standing, elbo: float, error: float) -> None:
+    def _agreement(self, best: Standing, elbo: float, error: float) -> None:
         gap = best.elbo - elbo
         allowed = self.tol + 4 * error
         if best.settled and not abs(gap) <= allowed:
@@ -337,49 +310,6 @@ class _Climb:
             best.advice = "Give more draws: draws=..., max_draws=...; heavy tails of log p / q need very many."
         elif best.settled:
             best.reason = f"{best.reason}; {best.draws:,} draws leave the bound about {best.remaining:.1e} nats short"
-
-    def _disagreement(self, best: _Standing) -> None:
-        values = [elbo for elbo, converged in best.starts if converged]
-        lower = [v for v in values if v < max(values) - _APART]
-        if lower:
-            ends = dict.fromkeys(f"{max(values) - v:.1f}" for v in (max(lower), min(lower)))
-            best.notes.append(
-                f"{len(lower)} of {len(values)} starts ended at other optima of the bound, "
-                f"{' to '.join(ends)} nats lower"
-            )
-        if best.level:
-            best.notes.append(
-                f"{best.level} of {len(best.starts)} starts ended at other optima of the bound that are as high: the "
-                "posterior has several modes, or labels that can be swapped, and q covers one of them"
-            )
-
-    def _words(self, best: _Standing) -> None:
-        if best.settled:
-            return
-        if best.elbo > _UNBOUNDED:
-            best.reason = f"the bound has no maximum: it is unbounded above, and passed {best.elbo:.1e} nats"
-            best.advice = "Check the sign of each term of the log joint, and whether a latent has no prior."
-            return
-        logs = torch.where(self.reach.isfinite(), best.x, 0.0)
-        worst = int(logs.abs().argmax())
-        if abs(float(logs[worst])) > _RAN_OFF:
-            best.reason = (
-                f"{factor_of(self.bound, worst)} ran off to {float(logs[worst]):.0f}: the bound has no maximum, the "
-                "posterior is improper or so nearly"
-            )
-            best.advice = "Give that latent a proper prior, or remove what the data do not identify."
-            return
-        own = torch.where(model_parameters(self.bound), best.x, 0.0)
-        worst = int(own.abs().argmax())
-        if abs(float(own[worst])) > _FAR:
-            what = factor_of(self.bound, worst).replace("target.theta.", "")
-            best.reason = f"{what} ran off to {float(own[worst]):.1e}: the bound has no maximum"
-            best.advice = "Hold that parameter by a penalty among the terms, or make it a latent with a prior."
-        elif best.advice is None:
-            best.advice = (
-                "Allow more evaluations; if that does not help, some direction may be left free by prior and data, or "
-                'the log joint may have kinks, for which method="stochastic" is made.'
-            )
 
     # --- small things -----------------------------------------------------------------------------------------------
 
@@ -426,7 +356,7 @@ class _Climb:
     def _count(self, problems: Problems, more: int = 0) -> None:
         self.gradients += problems.evaluations + problems.products + more
 
-    def _told(self, best: _Standing) -> None:
+    def _told(self, best: Standing) -> None:
         if self.callback is not None:
             self.callback(self.gradients, best.elbo)
 
