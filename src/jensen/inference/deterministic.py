@@ -258,6 +258,10 @@ class _Climb:
             problems = at_draws(self.bound, noise[: sets * best.draws], recordable=False)
             best.response = Response(problems, x, idle=self.idle)
             self._count(problems)
+            if not best.response.definite and sets * best.draws < len(noise):  # a part of the draws, not their optimum
+                problems = at_draws(self.bound, noise, recordable=False)
+                best.response = Response(problems, x, idle=self.idle)
+                self._count(problems)
         best.draws, best.together = len(noise), noise
         self._told(best)
         return True
