@@ -17,7 +17,6 @@ from jensen.inference.climb import Ascent
 from jensen.inference.corrections import corrected
 from jensen.inference.curvature import Problems
 from jensen.inference.draws import Draws, matched, pairs, understated
-from jensen.inference.evaluated import unvalidated
 from jensen.inference.fixed_draws import (
     FreshValue,
     apart,
@@ -32,6 +31,7 @@ from jensen.inference.linear_response import Response, linear_response, response
 from jensen.inference.minimise import Minimum, minimise
 from jensen.inference.objective import Bound
 from jensen.inference.standing import APART, Standing
+from jensen.inference.target import unvalidated
 from jensen.inference.variational.gaussian import DiagonalNormal
 from jensen.inference.variational.low_rank import LowRankNormal
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from jensen.gradients.posterior import Posterior
 from jensen.inference.model import Values
-from jensen.inference.target import Target
+from jensen.inference.target import Target, unvalidated
 
-__all__ = ["Evaluated", "chunk_of", "draws_for", "each_draw", "evaluate_draws", "unvalidated"]
+__all__ = ["Evaluated", "chunk_of", "draws_for", "each_draw", "evaluate_draws"]
 
 _NUMBERS = 20_000_000  # float64, that one evaluation of the log joint may hold
 _MOST, _USUAL, _FEWEST = 20_000, 1_000, 300  # draws of a diagnosis
@@ -38,20 +36,6 @@ class Evaluated(NamedTuple):
     def log_ratios(self) -> Tensor:
         """log p(x, z_s) - log q(z_s), (S,)."""
         return self.log_joint - self.log_q
-
-
-@contextmanager
-def unvalidated() -> Iterator[None]:
-    """Distributions that are made inside give NaN or -inf for impossible parameters and values, and raise nothing.
-
-    One draw of thousands whose scale rounds to 0 or infinity is a draw without density, not a fault of the model.
-    """
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
 
 
 def _latents(target: Target) -> int:

@@ -19,11 +19,11 @@ from torch import Generator, Tensor
 from jensen.errors import NonFiniteError
 from jensen.inference.climb import Ascent
 from jensen.inference.curvature import Problems
-from jensen.inference.evaluated import chunk_of, evaluate_draws, unvalidated
+from jensen.inference.evaluated import chunk_of, evaluate_draws
 from jensen.inference.inverse_hessians import Approximation, along_path, laplace
 from jensen.inference.objective import Bound
 from jensen.inference.quasi_newton import quasi_newton
-from jensen.inference.target import Target
+from jensen.inference.target import Target, unvalidated
 from jensen.inference.variational.base import Family
 from jensen.inference.variational.layout import continuous
 from jensen.inference.variational.path_mixture import PathMixture

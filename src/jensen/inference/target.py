@@ -16,7 +16,7 @@ from jensen.inference.coordinates import Coordinates
 from jensen.inference.model import Batch, Model, Values, as_data
 from jensen.inference.trouble import cut_short, draw_by_draw, entries, hint, not_a_term, not_finite, shapes, unfinished
 
-__all__ = ["Target"]
+__all__ = ["Target", "unvalidated"]
 
 
 class Target(nn.Module):
@@ -147,7 +147,7 @@ class Target(nn.Module):
         return {n: t if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64) for n, t in terms.items()}
 
     def _many(self, values: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
-        with _unvalidated():
+        with unvalidated():
             if self.vectorised:
                 found: dict[str, Tensor] = torch.func.vmap(lambda v: self.one(v, batch))(values)
                 return found
@@ -239,7 +239,7 @@ class Target(nn.Module):
     def _unchecked(self, first: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
         """Terms of one draw, (1, *plates), whatever their arguments; none where that is impossible."""
         try:
-            with _unvalidated():
+            with unvalidated():
                 return {n: t.unsqueeze(0) for n, t in self.one(first, batch).items()}
         except Exception:  # the first error is the one to be told
             return {}
@@ -250,7 +250,7 @@ class Target(nn.Module):
         named = dict(self.theta.named_parameters()) if self._named and self.theta is not None else {}
         leaves = {n: v[0].clone().requires_grad_(v.is_floating_point()) for n, v in values.items()}
         try:
-            with torch.enable_grad(), _unvalidated():
+            with torch.enable_grad(), unvalidated():
                 total = sum_terms({n: t.unsqueeze(0) for n, t in self.one(leaves, batch).items()}).sum()
         except Exception as error:  # what runs without gradients but not with them, such as .numpy()
             self._explain(error, leaves, batch)
@@ -335,8 +335,11 @@ class Target(nn.Module):
 
 
 @contextmanager
-def _unvalidated() -> Iterator[None]:
-    """Without the argument checks of `torch.distributions`: a climb tries points that overflow, and steps back."""
+def unvalidated() -> Iterator[None]:
+    """Distributions that are made inside give NaN or -inf for impossible parameters and values, and raise nothing.
+
+    One draw of thousands whose scale rounds to 0 or infinity is a draw without density, not a fault of the model.
+    """
     before = Distribution._validate_args
     Distribution.set_default_validate_args(False)
     try:
