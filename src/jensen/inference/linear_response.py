@@ -56,7 +56,7 @@ class Response:
         self.definite = self.solved = True
         self._free = torch.ones_like(x, dtype=torch.bool) if free is None else free
         self._hessian: Tensor | None = None
-        if hessian is not None or (len(x) <= WRITTEN and problems.columns_cost(x) <= _NUMBERS):
+        if len(x) <= WRITTEN and (hessian is not None or problems.columns_cost(x) <= _NUMBERS):
             self._hessian = problems.hessian(x.unsqueeze(0))[0] if hessian is None else hessian
             self._factorise(self._hessian)
             return
