@@ -25,7 +25,7 @@ FAMILIES = ("mean_field", "full_rank")
 NEAR = 0.1
 """nats: ELBOs that count as equal; also the sds within which means must agree with those at the best ELBO"""
 REPEATS = 3
-FULL = 64  # coordinates up to which full rank is tried: parameters grow with their square
+FULL = 60  # coordinates up to which full rank is tried: parameters grow with their square
 LONG = 10.0  # seconds: a fit that takes longer is timed once
 
 
