@@ -192,8 +192,7 @@ def _agrees(case: Case) -> None:
     data = case.arrays()
     for s in range(len(u)):
         expected = ORACLES[case.twin]({name: v[s].numpy() for name, v in values.items()}, data)
-        # torch takes constants such as Normal(0.0, 5.0) in single precision
-        assert float(found[s]) == pytest.approx(expected, rel=1e-9, abs=1e-6)
+        assert float(found[s]) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", OTHERS)
