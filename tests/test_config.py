@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from jensen.config import (
+    KNOBS,
     Config,
     DataConfig,
     ModelConfig,
@@ -89,6 +90,12 @@ def test_impossible_schedules(wrong: dict[str, Any], message: str) -> None:
         (lambda: TrainConfig(clip=0.0), "clip"),
         (lambda: TrainConfig(precision="fp16"), "precision"),
         (lambda: TrainConfig(weight_decay=-0.1), "weight_decay"),
+        (lambda: ObjectiveConfig(kind="beta", beta=-1), "beta: input should be greater than or equal to 0, got -1"),
+        (lambda: ObjectiveConfig(kind="mmd", alpha=math.nan), "alpha: input should be a finite number"),
+        (lambda: ObjectiveConfig(kind="factor", discriminator_width=0), "discriminator_width"),
+        (lambda: ObjectiveConfig(kind="capacity", capacity_steps=0), "capacity_steps"),
+        (lambda: ObjectiveConfig(kind="dip", dip="iii"), "dip: input should be 'i' or 'ii', got 'iii'"),
+        (lambda: ObjectiveConfig(kind="betavae"), "kind.*'betavae'"),
         (lambda: DataConfig(validation=1.0), "validation"),
         (lambda: DataConfig(corruption_strength=0.0), "corruption_strength"),
         (lambda: DataConfig(limit=0), "limit"),
@@ -116,6 +123,18 @@ def test_one_line_names_the_key(make: Callable[[], Any], message: str) -> None:
         ),
         ({"objective": {"kind": "iwae", "kl": "monte-carlo"}}, "kl has no meaning for iwae"),
         ({"objective": {"samples": 5}, "model": {"kind": "autoencoder"}}, "no meaning for an autoencoder"),
+        ({"objective": {"kind": "factor"}, "model": {"kind": "autoencoder"}}, "factor needs a posterior"),
+        (
+            {"objective": {"kind": "total-correlation", "kl": "monte-carlo"}},
+            "kl has no meaning for total-correlation",
+        ),
+        ({"model": {"prior": "learned", "kind": "autoencoder"}}, "prior has no meaning for model autoencoder"),
+        ({"model": {"prior": "learned"}}, r"prior learned is p\(z \| c\): give data.condition"),
+        ({"model": {"conditioning": "film"}}, "conditioning has no meaning without a condition"),
+        ({"model": {"classifier_weight": 3.0}}, "classifier_weight is for model semi-supervised, not vae"),
+        ({"model": {"kind": "semi-supervised"}}, "semi-supervised needs condition label and labelled"),
+        ({"data": {"condition": "label", "labelled": 100}}, "labelled leaves labels unknown, which model vae cannot"),
+        ({"data": {"condition": "label", "labelled_share": 0.5}}, "labelled_share has no meaning without labelled"),
         ({"model": {"likelihood": "bernoulli", "sigma": 0.1}}, "sigma has no meaning for likelihood bernoulli"),
         ({"data": {"target": "large", "corruption": "masking"}}, "target and corruption exclude each other"),
         ({"data": {"transform": "binarise"}, "model": {"likelihood": "gaussian"}}, "binarise needs likelihood bern"),
@@ -127,6 +146,30 @@ def test_one_line_names_the_key(make: Callable[[], Any], message: str) -> None:
 def test_impossible_combinations(sections: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Config(**sections)
+
+
+@pytest.mark.parametrize("kind", KNOBS)
+def test_an_objective_has_its_own_knobs_and_no_other(kind: str) -> None:
+    every = {knob for knobs in KNOBS.values() for knob in knobs}
+    plain = ObjectiveConfig(kind=kind)
+    assert {name: getattr(plain, name) for name in KNOBS[kind]} == KNOBS[kind]
+    assert all(getattr(plain, name) is None for name in every - KNOBS[kind].keys())
+    for name in every:
+        value = next(knobs[name] for knobs in KNOBS.values() if name in knobs)
+        if name in KNOBS[kind]:
+            assert ObjectiveConfig(kind=kind, **{name: KNOBS[kind][name]}) == plain
+            continue
+        kinds = ", ".join(other for other, knobs in KNOBS.items() if name in knobs)
+        with pytest.raises(ConfigError, match=f"^{name} has no meaning for {kind}; it is for kind {kinds}$"):
+            ObjectiveConfig(kind=kind, **{name: value})
+
+
+@pytest.mark.parametrize("kind", KNOBS)
+def test_an_objective_survives_yaml(kind: str, tmp_path: Path) -> None:
+    config = Config(objective={"kind": kind, "samples": 3})
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    assert Config.from_yaml(path) == config
 
 
 def test_sections_do_not_change() -> None:

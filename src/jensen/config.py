@@ -32,6 +32,8 @@ LikelihoodName = Literal[
     "auto", "bernoulli", "gaussian", "gaussian-learned", "gaussian-per-pixel", "discretised-logistic"
 ]
 NetKind = Literal["auto", "mlp", "conv", "resnet"]
+ModelKind = Literal["vae", "autoencoder", "semi-supervised"]
+ObjectiveKind = Literal["elbo", "iwae", "beta", "capacity", "total-correlation", "factor", "dip", "free-bits", "mmd"]
 Activation = Literal["relu", "leaky-relu", "elu", "gelu", "silu", "softplus", "tanh"]
 
 LIKELIHOODS: tuple[str, ...] = tuple(name for name in get_args(LikelihoodName) if name != "auto")
@@ -113,6 +115,17 @@ class DataConfig(Section):
         0.3, gt=0, le=1, description="gaussian: standard deviation; otherwise the share of values hit"
     )
     target: str | None = Field(None, description="predict this property of the datum instead of the datum itself")
+    condition: str | None = Field(
+        None,
+        description="what the model is told beside the datum: label, names of properties (x,radius), or the visible "
+        "part of an image (upper-half, upper-left, ...), whose rest is then to be predicted",
+    )
+    labelled: Count | None = Field(
+        None, description="condition label: keep this many training labels, equally many a class; the rest is unknown"
+    )
+    labelled_share: float = Field(
+        0.25, gt=0, lt=1, description="share of an epoch's examples that are labelled, repeated as often as it takes"
+    )
     limit: Count | None = Field(
         None, description="use at most this many training and this many validation examples (the first of each)"
     )
@@ -136,38 +149,132 @@ class NetConfig(Section):
 class ModelConfig(Section):
     """The model p(x, z) and the family q(z | x)."""
 
-    kind: Literal["vae", "autoencoder"] = Field("vae", description="vae, or a plain autoencoder")
+    kind: ModelKind = Field(
+        "vae", description="vae, a plain autoencoder, or semi-supervised (a vae that guesses unknown labels)"
+    )
     latent: Count = Field(16, description="dimension of the latent space")
     likelihood: LikelihoodName = Field(
         "auto", description="p(x | z); auto: bernoulli for images and yes/no targets, gaussian-learned for tables"
     )
     sigma: Positive = Field(1.0, description="standard deviation of the gaussian likelihood (initial one if learned)")
+    conditioning: Literal["concat", "embedding", "film"] = Field(
+        "concat",
+        description="how a condition enters the nets: concat with their input, a learned embedding of it, or film "
+        "(scale and shift of every hidden layer)",
+    )
+    prior: Literal["standard", "learned"] = Field(
+        "standard", description="p(z): standard normal, or learned from the condition, p(z | c)"
+    )
+    classifier_weight: NonNegative = Field(
+        1.0, description="semi-supervised: weight of -log q(y | x) of the known labels"
+    )
     net: NetConfig = NetConfig()
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        if self.kind == "autoencoder" and self.prior != "standard":
+            raise ValueError("prior has no meaning for model autoencoder, which has none; use model vae")
+        if self.kind != "semi-supervised" and self.classifier_weight != 1.0:
+            raise ValueError(f"classifier_weight is for model semi-supervised, not {self.kind}")
         if self.sigma != 1.0 and self.likelihood not in ("auto", "gaussian", "gaussian-learned"):
             raise ValueError(f"sigma has no meaning for likelihood {self.likelihood}; use gaussian or gaussian-learned")
         return self
 
 
+KNOBS: dict[str, dict[str, Any]] = {
+    "elbo": {},
+    "iwae": {},
+    "beta": {"beta": 4.0},
+    "capacity": {"gamma": 1000.0, "max_capacity": 25.0, "capacity_steps": 100_000},
+    "total-correlation": {"alpha": 1.0, "beta": 6.0, "gamma": 1.0, "estimator": "stratified"},
+    "factor": {"gamma": 10.0, "discriminator_lr": 1e-4, "discriminator_width": 1000, "discriminator_depth": 6},
+    "dip": {"dip": "ii", "off_diagonal": 10.0, "diagonal": 10.0},
+    "free-bits": {"free_bits": 0.5},
+    "mmd": {"alpha": 0.0, "mmd_weight": 1000.0, "kernel": "imq"},
+}
+"""The knobs of each objective, with their defaults; any other knob is refused."""
+
+
 class ObjectiveConfig(Section):
     """What is maximised."""
 
-    kind: Literal["elbo", "iwae"] = Field("elbo", description="elbo, or the importance-weighted bound")
-    samples: Count = Field(1, description="samples of z a datum (k of iwae)")
-    kl: Literal["analytic", "monte-carlo"] = Field("analytic", description="how elbo gets its KL term")
-    kl_weight: Schedule = Field(
-        default_factory=Schedule, description="weight of the KL term (elbo), e.g. linear warm-up"
+    kind: ObjectiveKind = Field(
+        "elbo",
+        description="elbo; iwae (the importance-weighted bound); beta, capacity, total-correlation (beta-TCVAE), "
+        "factor (FactorVAE), dip (DIP-VAE), free-bits, mmd (InfoVAE): the ELBO with another price for the code",
     )
+    samples: Count = Field(1, description="samples of z a datum (k of iwae)")
+    kl: Literal["analytic", "monte-carlo"] = Field("analytic", description="how the KL term is had")
+    kl_weight: Schedule = Field(
+        default_factory=Schedule, description="weight of the KL term and what stands for it, e.g. linear warm-up"
+    )
+    beta: NonNegative | None = Field(None, description="beta: weight of the KL (4); total-correlation: of TC (6)")
+    alpha: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="total-correlation: weight of the mutual information (1); mmd: 1 - weight of the KL (0)",
+    )
+    gamma: NonNegative | None = Field(
+        None,
+        description="capacity: weight of |KL - C| (1000); total-correlation: of the dimension-wise KL (1); "
+        "factor: of TC (10)",
+    )
+    max_capacity: NonNegative | None = Field(None, description="capacity: C at the end, in nats (25)")
+    capacity_steps: Count | None = Field(None, description="capacity: steps over which C rises from 0 (100000)")
+    estimator: Literal["stratified", "weighted"] | None = Field(
+        None, description="total-correlation: how q(z) is had from a minibatch (stratified)"
+    )
+    discriminator_lr: Positive | None = Field(None, description="factor: learning rate of the discriminator (1e-4)")
+    discriminator_width: Count | None = Field(None, description="factor: units a layer of the discriminator (1000)")
+    discriminator_depth: Count | None = Field(None, description="factor: hidden layers of the discriminator (6)")
+    dip: Literal["i", "ii"] | None = Field(
+        None, description="dip: covariance of the posterior means (i) or of z (ii, the default)"
+    )
+    off_diagonal: NonNegative | None = Field(None, description="dip: weight of squared covariances (10)")
+    diagonal: NonNegative | None = Field(None, description="dip: weight of squared (variance - 1) (10)")
+    free_bits: NonNegative | None = Field(
+        None, description="free-bits: nats that each latent dimension has for nothing (0.5)"
+    )
+    mmd_weight: NonNegative | None = Field(
+        None, description="mmd: lambda of InfoVAE; the MMD weighs alpha + lambda - 1 (1000)"
+    )
+    kernel: Literal["imq", "rbf"] | None = Field(
+        None, description="mmd: inverse multiquadratics of several widths (imq), or one Gaussian (rbf)"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        own = KNOBS.get(str(values.get("kind", "elbo")), {})
+        return {**values, **{name: value for name, value in own.items() if values.get(name) is None}}
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        every = {name for knobs in KNOBS.values() for name in knobs}
+        for name in sorted(every - set(KNOBS[self.kind])):
+            if getattr(self, name) is not None:
+                kinds = ", ".join(kind for kind, knobs in KNOBS.items() if name in knobs)
+                raise ValueError(f"{name} has no meaning for {self.kind}; it is for kind {kinds}")
         if self.kind == "iwae" and self.kl_weight != Schedule():
             raise ValueError("kl_weight has no meaning for iwae: its bound has no separate KL term; use kind elbo")
         if self.kind == "iwae" and self.kl != "analytic":
             raise ValueError("kl has no meaning for iwae: its bound has no separate KL term; use kind elbo")
+        if self.kind == "total-correlation" and self.kl != "analytic":
+            raise ValueError("kl has no meaning for total-correlation: its terms are Monte Carlo already")
+        if self.kind == "mmd":
+            self._check_mmd(self.alpha or 0.0, self.mmd_weight or 0.0)
         return self
+
+    @staticmethod
+    def _check_mmd(alpha: float, weight: float) -> None:
+        if alpha > 1:
+            raise ValueError(f"alpha should be at most 1, or the KL would be sought, got {alpha:g}")
+        if alpha + weight < 1:
+            raise ValueError(
+                f"alpha + mmd_weight should be at least 1, or the MMD would be sought, got {alpha:g} + {weight:g}"
+            )
 
 
 class TrainConfig(Section):
@@ -185,10 +292,12 @@ class TrainConfig(Section):
     clip: Positive | None = Field(None, description="largest gradient norm")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of an exponential moving average of the weights")
     patience: Count | None = Field(
-        None, description="stop once this many epochs in a row have had no better validation ELBO"
+        None,
+        description="stop once this many epochs in a row have had no better validation score (the ELBO, or what the "
+        "objective seeks in its place)",
     )
     plateau_patience: Count = Field(
-        5, description="decay plateau: epochs without a better validation ELBO that it bears before it halves the rate"
+        5, description="decay plateau: epochs without a better validation score that it bears before it halves the rate"
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast; sums stay in float32")
     channels_last: bool = Field(False, description="memory layout of images (often faster with conv nets)")
@@ -220,10 +329,25 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.objective.kind == "iwae" and self.model.kind == "autoencoder":
-            raise ValueError("objective iwae needs a posterior, which model autoencoder has not; use model vae")
-        if self.model.kind == "autoencoder" and self.objective != ObjectiveConfig():
+        kind, objective = self.model.kind, self.objective.kind
+        if kind == "autoencoder" and objective != "elbo":
+            raise ValueError(f"objective {objective} needs a posterior, which model autoencoder has not; use model vae")
+        if kind == "autoencoder" and self.objective != ObjectiveConfig():
             raise ValueError("objective samples, kl and kl_weight have no meaning for an autoencoder: use model vae")
+        if objective in ("total-correlation", "factor", "dip", "mmd"):
+            each = self.train.batch_size // (self.train.devices * self.train.nodes)
+            if each < 2:
+                raise ValueError(f"objective {objective} compares the codes of a batch: batch_size 2 a device or more")
+        if kind == "semi-supervised" and (self.data.condition != "label" or self.data.labelled is None):
+            raise ValueError("model semi-supervised needs condition label and labelled: how many labels are known")
+        if kind != "semi-supervised" and self.data.labelled is not None:
+            raise ValueError(f"labelled leaves labels unknown, which model {kind} cannot bear; use semi-supervised")
+        if self.data.labelled is None and self.data.labelled_share != 0.25:
+            raise ValueError("labelled_share has no meaning without labelled")
+        if self.data.condition is None and self.model.conditioning != "concat":
+            raise ValueError("conditioning has no meaning without a condition: give data.condition, e.g. label")
+        if self.data.condition is None and self.model.prior == "learned":
+            raise ValueError("prior learned is p(z | c): give data.condition, e.g. label")
         if self.data.target is not None and self.data.corruption != "none":
             raise ValueError("target and corruption exclude each other: denoising predicts the clean datum itself")
         if self.data.transform.startswith("binarise") and self.model.likelihood not in ("auto", "bernoulli"):

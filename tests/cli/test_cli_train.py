@@ -33,6 +33,55 @@ def test_a_run_is_written_and_told(jensen: Jensen, tmp_path: Path, monkeypatch: 
     assert "runs/digits-vae-2\n" in jensen("train", "--epochs", "1", *SMALL).out
 
 
+OBJECTIVES: dict[str, tuple[str, ...]] = {
+    "iwae": ("--samples", "3"),
+    "beta": ("--beta", "2"),
+    "capacity": ("--gamma", "10", "--max-capacity", "5", "--capacity-steps", "3"),
+    "total-correlation": ("--beta", "3", "--estimator", "weighted"),
+    "factor": ("--gamma", "5", "--discriminator-width", "8", "--discriminator-depth", "2"),
+    "dip": ("--dip", "i", "--diagonal", "50"),
+    "free-bits": ("--free-bits", "0.1"),
+    "mmd": ("--alpha", "0.5", "--mmd-weight", "10", "--kernel", "rbf"),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_objectives(kind: str, jensen: Jensen, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    flags = ("--limit", "64", "--batch-size", "32", *SMALL)
+    said = jensen("train", "--epochs", "1", "--objective", kind, *OBJECTIVES[kind], *flags, "--run", run)
+    assert said.code == 0, said.err
+    opened = Run.open(run)
+    assert opened.finished
+    assert opened.config.objective.kind == kind
+    assert "after epoch 1" in said.out
+    meaning = {"beta": "beta 2; normalised (x 2 latents / 64 values of a datum): 0.0625", "capacity": "0 to 5 nats"}
+    assert meaning.get(kind, "") in said.err  # at the start
+    assert meaning.get(kind, "") in said.out  # and beside the result
+    assert ("\nobjective " in said.out) == (kind in {*meaning, "total-correlation"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--objective", "beta", "--gamma", "3"), "gamma has no meaning for beta; it is for kind capacity, total-"),
+        (("--beta", "3"), "beta has no meaning for elbo; it is for kind beta, total-correlation"),
+        (("--objective", "factor", "--model", "autoencoder"), "factor needs a posterior"),
+        (("--objective", "mmd", "--alpha", "3"), "alpha should be at most 1"),
+        (("--objective", "mmd", "--mmd-weight", "0.5"), "alpha + mmd_weight should be at least 1"),
+        (("--objective", "total-correlation", "--kl", "monte-carlo"), "kl has no meaning for total-correlation"),
+        (("--objective", "factorvae"), "did you mean factor?"),
+    ],
+)
+def test_knobs_that_do_not_fit_are_told_in_a_line(
+    flags: tuple[str, ...], message: str, jensen: Jensen, tmp_path: Path
+) -> None:
+    said = jensen("train", "--epochs", "1", "--limit", "64", *SMALL, *flags, "--run", tmp_path / "run")
+    assert said.code == 2
+    assert message in said.err
+    assert len(said.err.splitlines()) == 1
+
+
 def test_flags_and_file_end_in_the_saved_configuration(jensen: Jensen, tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     file.write_text("train: {epochs: 5, lr: 0.01, batch_size: 64}\nmodel: {latent: 3}")

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from jensen.config import Config
@@ -23,8 +25,16 @@ assert run.finished
 """
 
 
-def test_two_processes_make_one_run(tmp_path: Path, tiny: Callable[..., Config]) -> None:
-    config = tiny(train={"devices": 2, "strategy": "ddp", "ema": 0.9})
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"kind": "capacity", "max_capacity": 2.0, "capacity_steps": 8},
+        {"kind": "factor", "discriminator_width": 8, "discriminator_depth": 2},
+    ],
+    ids=lambda objective: objective["kind"],
+)
+def test_two_processes_make_one_run(objective: dict[str, Any], tmp_path: Path, tiny: Callable[..., Config]) -> None:
+    config = tiny(objective=objective, train={"devices": 2, "strategy": "ddp", "ema": 0.9})
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     (tmp_path / "script.py").write_text(SCRIPT)
     path = tmp_path / "run"

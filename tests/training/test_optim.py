@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from jensen.config import TrainConfig
+from jensen.objectives import Elbo
 from jensen.training import LearningRate, make_optimiser
+from jensen.training.optim import load_optimiser
 
 
 def rates(steps: int, total: int, **settings: Any) -> list[float]:
@@ -63,7 +65,7 @@ def test_steps_are_those_of_torch(name: str, kind: type[torch.optim.Optimizer], 
     ours, theirs = nn.Linear(3, 2).double(), nn.Linear(3, 2).double()
     theirs.load_state_dict(ours.state_dict())
     config = TrainConfig(optimiser=name, lr=0.01, weight_decay=weight_decay)
-    optimisers = make_optimiser(config, ours), kind(theirs.parameters(), lr=0.01, weight_decay=weight_decay)  # type: ignore[call-arg]
+    optimisers = make_optimiser(config, ours, Elbo()), kind(theirs.parameters(), lr=0.01, weight_decay=weight_decay)  # type: ignore[call-arg]
     x = torch.randn(5, 3, dtype=torch.float64)
     for _ in range(3):
         for module, optimiser in zip((ours, theirs), optimisers, strict=True):
@@ -77,5 +79,50 @@ def test_steps_are_those_of_torch(name: str, kind: type[torch.optim.Optimizer], 
 def test_frozen_weights_are_left_out() -> None:
     module = nn.Linear(3, 2)
     module.bias.requires_grad_(False)
-    (group,) = make_optimiser(TrainConfig(), module).param_groups
+    (group,) = make_optimiser(TrainConfig(), module, Elbo()).param_groups
     assert len(group["params"]) == 1
+
+
+class Owner(Elbo):
+    """An objective with a weight of its own that is to be pushed up."""
+
+    def __init__(self, **optimiser: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+        self.frozen = nn.Parameter(torch.zeros(1), requires_grad=False)
+        self.optimiser = optimiser
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "adamax"])
+def test_what_the_objective_owns_is_a_group_with_its_own_settings(name: str) -> None:
+    config = TrainConfig(optimiser=name, lr=0.01, weight_decay=0.1)
+    module, objective = nn.Linear(3, 2), Owner(lr=0.002, betas=(0.5, 0.9))
+    groups = make_optimiser(config, module, objective).param_groups
+    assert [len(group["params"]) for group in groups] == [2, 1]
+    assert [group["scale"] for group in groups] == pytest.approx([1.0, 0.2])
+    assert [group["lr"] for group in groups] == [0.01, 0.002]
+    assert [group["betas"] for group in groups] == [(0.9, 0.999), (0.5, 0.9)]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    (group,) = make_optimiser(config, module, Owner()).param_groups[1:]
+    assert group["scale"] == 1.0  # an objective that says nothing of a rate learns at the model's
+
+
+def test_state_of_a_version_without_scales_keeps_the_scales_made() -> None:
+    config = TrainConfig(lr=0.01)
+    module, objective = nn.Linear(3, 2), Owner(lr=0.002, betas=(0.5, 0.9))
+    optimiser = make_optimiser(config, module, objective)
+    for parameter in (*module.parameters(), objective.weight):
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    state = optimiser.state_dict()
+    for group in state["param_groups"]:
+        del group["scale"]
+    state["param_groups"][0]["lr"] = 0.5
+    other = make_optimiser(config, module, objective)
+    load_optimiser(other, state)
+    assert [group["scale"] for group in other.param_groups] == pytest.approx([1.0, 0.2])
+    assert other.param_groups[0]["lr"] == 0.5
+    found, expected = (made.state[objective.weight]["exp_avg"] for made in (other, optimiser))
+    assert torch.equal(found, expected)
+    load_optimiser(other, {**state, "param_groups": [{**g, "scale": 0.7} for g in state["param_groups"]]})
+    assert [group["scale"] for group in other.param_groups] == [0.7, 0.7]

@@ -32,6 +32,13 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "plateau": {"train": {"decay": "plateau", "plateau_patience": 1, "lr": 0.5, "patience": 50}},
     "iwae": {"objective": {"kind": "iwae", "samples": 3}},
     "kl warm-up": {"objective": {"kl": "monte-carlo", "kl_weight": {"kind": "linear", "steps": 11}}},
+    "capacity": {"objective": {"kind": "capacity", "max_capacity": 3.0, "capacity_steps": 7}},
+    "total correlation": {"objective": {"kind": "total-correlation", "samples": 2}},
+    "discriminator": {
+        "objective": {"kind": "factor", "discriminator_width": 8, "discriminator_depth": 2, "discriminator_lr": 0.01},
+        "train": {"ema": 0.9, "clip": 1.0, "warmup": 3},
+    },
+    "draws of the prior": {"objective": {"kind": "mmd", "kl_weight": {"kind": "cyclical", "steps": 6, "cycles": 2}}},
     "denoising": {"model": {"kind": "autoencoder"}, "data": {"corruption": "salt-and-pepper"}},
     "dequantised": {"data": {"transform": "dequantise"}, "model": {"likelihood": "gaussian-learned"}},
     "bf16": {"train": {"precision": "bf16", "channels_last": True}, "model": {"net": {"kind": "conv", "width": 4}}},

@@ -17,6 +17,7 @@ from jensen.data import load_data
 from jensen.errors import CheckpointError, ConfigError, JensenError
 from jensen.training import Run, fit, list_runs, resume
 from jensen.training import run as run_module
+from jensen.training.run import DataFacts
 
 Tiny = Callable[..., Config]
 
@@ -127,11 +128,57 @@ def test_a_truncated_configuration_is_refused(share: float, run: Run) -> None:
     assert list_runs(run.path.parent) == []
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xff\xfe\x00", b"- 1\n", b"shape: [1, 8, 8]\n", b"shape: 3\n"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"\xff\xfe\x00", b"- 1\n", b"shape: [1, 8, 8]\n", b"shape: 3\n", b"FACTScondition_shape: 3\n"]
+)
 def test_damaged_facts(damage: bytes, run: Run) -> None:
-    (run.path / "data.yaml").write_bytes(damage)
+    file = run.path / "data.yaml"
+    file.write_bytes(damage.replace(b"FACTS", file.read_bytes()))
     with pytest.raises(CheckpointError, match=r"data\.yaml is missing or damaged"):
         run.model()
+
+
+@pytest.mark.parametrize("condition", ["label", "x,radius", "upper-left", None])
+def test_facts_say_what_the_model_is_told(condition: str | None, tmp_path: Path) -> None:
+    data = load_data("circles", condition=condition, limit=50)
+    written = DataFacts.of(data)
+    written.write(tmp_path / "data.yaml")
+    facts = DataFacts.read(tmp_path / "data.yaml")
+    assert facts == written  # to the last digit
+    assert facts.condition_shape == data.condition_shape
+    assert facts.condition_names == data.condition_names
+    if condition == "x,radius":
+        columns = torch.cat([data.dataset.targets[name][data.splits["train"]] for name in ("x", "radius")], 1).double()
+        assert facts.condition_mean == pytest.approx(columns.mean(0).tolist(), rel=1e-12)
+        assert facts.condition_sd == pytest.approx(columns.std(0, correction=0).tolist(), rel=1e-12)
+    else:
+        assert facts.condition_mean == facts.condition_sd == ()
+
+
+def test_facts_of_a_run_from_before_there_were_conditions(run: Run) -> None:
+    kept = {"shape", "target_shape", "levels", "class_names"}
+    file = run.path / "data.yaml"
+    facts = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({key: value for key, value in facts.items() if key in kept}))
+    assert run.facts == DataFacts((1, 8, 8), (1, 8, 8), 2, tuple("0123456789"))
+    assert run.facts.condition_shape is None
+    assert run.model().sample(2).shape == (2, 1, 8, 8)
+
+
+def test_the_same_labels_are_known_again(tmp_path: Path) -> None:
+    config = Config(
+        data={"limit": 200, "condition": "label", "labelled": 30, "labelled_share": 0.5},
+        model={"kind": "semi-supervised"},
+    )
+    data = load_data(config.data)
+    again = Run.create(tmp_path / "run", config, data).data(transform="none")
+    places = torch.arange(200)
+    told, told_again = (part.train.batch(places).condition for part in (data, again))
+    assert told is not None
+    assert told_again is not None
+    assert int(told.sum()) == 30
+    assert torch.equal(told, told_again)
+    assert again.train.epoch_length == data.train.epoch_length == 340
 
 
 @pytest.mark.parametrize("kept", [0, 3, 0.5, 0.9])

@@ -114,9 +114,9 @@ def test_objectives_get_their_samples(objective: Any, digits: Data, monkeypatch:
     seen = []
     original = VAE.forward
 
-    def forward(self: VAE, x: Tensor, target: Tensor | None = None, samples: int = 1) -> Any:
+    def forward(self: VAE, x: Tensor, target: Tensor | None = None, samples: int = 1, **beside: Tensor | None) -> Any:
         seen.append(samples)
-        return original(self, x, target, samples)
+        return original(self, x, target, samples, **beside)
 
     monkeypatch.setattr(VAE, "forward", forward)
     quick(small(), digits, objective, epochs=1)

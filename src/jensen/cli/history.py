@@ -25,5 +25,8 @@ def best(history: Mapping[str, Sequence[float]]) -> Best | None:
     if name is None:
         return None
     values = history[f"valid/{name}"]
+    scores = history.get("valid/score")  # what weights are chosen by; runs of old have no such column
+    if scores and scores != values:
+        name, values = "score", scores
     place = max(range(len(values)), key=lambda place: values[place])
     return Best(name.replace("_", "-"), values[place], int(history["epoch"][place]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,14 +100,33 @@ def _tell(run: Run, reported: bool) -> None:
     top = best(run.history())
     if top is not None:
         rows.append(("validation", f"{top.name} {top.value:.2f} nats after epoch {top.epoch}"))
+    if meaning := _meaning(run):
+        rows.append(("objective", meaning))
     after = [f"jensen evaluate {run.path}"]
     if run.config.data.target is None:
-        after.append(f"jensen {'sample' if run.config.model.kind == 'vae' else 'reconstruct'} {run.path}")
+        after.append(f"jensen {_next(run)} {run.path}")
     if reported:
         rows.append(("report", str(run.path / "report.html")))
     else:
         after.insert(0, f"jensen report {run.path}")
     table([*rows, ("next", after[0]), *(("", line) for line in after[1:])])
+
+
+def _next(run: Run) -> str:
+    """What one would want to see of a run."""
+    from jensen.data.visible import PARTS
+
+    if run.config.data.condition in PARTS:
+        return "inpaint"
+    return "reconstruct" if run.config.model.kind == "autoencoder" else "sample"
+
+
+def _meaning(run: Run) -> str:
+    """What the objective's choices mean for this model and these data; empty where nothing is to be said."""
+    from jensen.objectives import make_objective
+
+    latent = run.config.model.latent
+    return make_objective(run.config.objective, latent).describe(latent, prod(run.facts.target_shape))
 
 
 OWN = [part for part in inspect.signature(train, eval_str=True).parameters.values() if part.name != "given"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +12,24 @@ from jensen.bound import Output
 from jensen.config import Schedule
 from jensen.objectives.base import Context, Loss, Objective
 
-__all__ = ["Elbo", "elbo_terms"]
+__all__ = ["Elbo", "Price", "elbo_terms"]
+
+
+class Price(NamedTuple):
+    """What an objective asks for the code, in place of the KL.
+
+    Attributes:
+        value: scalar in nats per example, added to the distortion.
+        terms: named scalars to log.
+        final: the price that the same code has at the end of a schedule of the objective's own, by which models of
+            different epochs are compared; None: `value`.
+        auxiliary: see `Loss`.
+    """
+
+    value: Tensor
+    terms: Mapping[str, Tensor]
+    final: Tensor | None = None
+    auxiliary: Tensor | None = None
 
 
 class Elbo(Objective):
@@ -19,10 +37,14 @@ class Elbo(Objective):
 
     For a deterministic auto-encoder there is no KL: what remains is the reconstruction log-likelihood.
 
+    The other objectives of this family are this one with another `price` for the code than the KL. What is minimised
+    is distortion + kl_weight(step) x price; models are compared by the ELBO where the price is the KL, else by
+    -(distortion + price), which is what they were trained for.
+
     Args:
         samples: draws of z a datum.
         kl: analytic (closed form where there is one) or monte-carlo.
-        kl_weight: weight of the KL term by step, e.g. warm-up; the logged `elbo` is always the unweighted bound.
+        kl_weight: weight of the price by step, e.g. warm-up; the logged `elbo` is always the unweighted bound.
     """
 
     def __init__(
@@ -40,17 +62,29 @@ class Elbo(Objective):
         self.analytic = kl == "analytic"
         self.kl_weight = kl_weight or Schedule()
 
+    def price(self, output: Output, rate: Tensor, context: Context) -> Price:
+        """What the code costs; `rate` is the mean KL over the batch, a scalar in nats."""
+        return Price(rate, {})
+
     def forward(self, output: Output, context: Context) -> Loss:
         terms = elbo_terms(output, self.analytic)
-        score = terms.get("elbo", terms.get("log_likelihood"))
-        assert score is not None
         if "rate" not in terms:
-            value = terms["distortion"]
+            if type(self) is not Elbo:
+                raise ValueError(
+                    f"{type(self).__name__} needs a posterior, but every level of the model is deterministic"
+                )
+            price = None
+            value, score = terms["distortion"], terms["log_likelihood"]
         else:
-            value = torch.add(terms["distortion"], terms["rate"], alpha=self.kl_weight(context.step))
+            price = self.price(output, terms["rate"], context)
+            value = torch.add(terms["distortion"], price.value, alpha=self.kl_weight(context.step))
+            final = price.value if price.final is None else price.final
+            score = terms["elbo"] if price.value is terms["rate"] else -terms["distortion"] - final
+            terms |= price.terms
         for penalty in output.penalties.values():
             value = value + penalty
-        return Loss(value, score.detach(), {name: term.detach() for name, term in terms.items()})
+        logged = {name: term.detach() for name, term in terms.items()}
+        return Loss(value, score.detach(), logged, None if price is None else price.auxiliary)
 
 
 def elbo_terms(output: Output, analytic: bool = True, log_likelihood: Tensor | None = None) -> dict[str, Tensor]:

@@ -125,7 +125,12 @@ def _draw_panel(axes: Axes, panel: _Panel, epoch: Floats, columns: Mapping[str, 
             label=line.label,
         )
         if line.best:
-            _mark_best(axes, epoch[kept], values[kept], highest=line.best == "highest")
+            _mark_best(
+                axes,
+                epoch[kept],
+                values[kept],
+                columns.get("valid/score", values if line.best == "highest" else -values)[kept],
+            )
     if panel.unit == _NATS:
         axes.legend(fontsize=8.5, frameon=False)
     if panel is _LR:
@@ -134,9 +139,9 @@ def _draw_panel(axes: Axes, panel: _Panel, epoch: Floats, columns: Mapping[str, 
         note(axes, f"{missing} value{'s' * (missing > 1)} not finite")
 
 
-def _mark_best(axes: Axes, epoch: Floats, values: Floats, *, highest: bool) -> None:
-    """A dotted line at the best validation value, which is the checkpoint that is kept."""
-    best = int(np.argmax(values) if highest else np.argmin(values))
+def _mark_best(axes: Axes, epoch: Floats, values: Floats, scores: Floats) -> None:
+    """A dotted line at the epoch with the best validation score, which is the checkpoint that is kept."""
+    best = int(np.nanargmax(scores))
     axes.axvline(
         float(epoch[best]),
         color=MUTED,

@@ -21,7 +21,7 @@ from jensen.data import Batch, Data
 from jensen.errors import CheckpointError, ConfigError, NonFiniteError
 from jensen.objectives import Objective
 from jensen.training.checkpoint import Checkpoint, save_checkpoint
-from jensen.training.optim import LearningRate, make_optimiser
+from jensen.training.optim import LearningRate, load_optimiser, make_optimiser
 from jensen.training.progress import TrainingProgress
 from jensen.training.step import TrainingStep
 from jensen.training.stop import StopRequest
@@ -106,7 +106,7 @@ class Trainer:
         data = data.to(fabric.device)
         self.train_split, self.valid_split = data.train, data.valid
         self.local_batch = config.batch_size // fabric.world_size
-        local = len(data.train) // fabric.world_size
+        local = data.train.epoch_length // fabric.world_size
         # The last, smaller batch is left out: equal steps, and none with one example for batch normalisation.
         self.steps = max(1, local // self.local_batch)
         self.images = self.steps * min(self.local_batch, local) * fabric.world_size  # in an epoch
@@ -122,14 +122,15 @@ class Trainer:
             self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.compile:
             model.compile_nets()
-        self.bare_optimiser = make_optimiser(config, self.bare)
+        self.bare_optimiser = make_optimiser(config, self.bare.model, self.bare.objective)
         self.parameters = list(self.bare.parameters())
         self.step, self.optimiser = fabric.setup(self.bare, self.bare_optimiser)
         self.average = None
         if config.ema is not None:
             self.average = AveragedModel(self.bare, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
         if fabric.world_size > 1:  # only now: the average copied the module, and processes cannot be copied
-            self.bare.gather = self._gather
+            for module in {self.bare, self._result()}:
+                module.gather = self._gather
         self.position = Position()
         self.totals: Tensor | None = None
         self.best: dict[str, Tensor] | None = None
@@ -149,6 +150,7 @@ class Trainer:
         with self.stop, self.progress:
             if self.position.step == 0:
                 self.save()
+                self._say_what_is_sought()
             while self.position.epoch < self.config.epochs and not self.position.finished:
                 self._epoch()
                 row = self._summary(self._validate())
@@ -164,6 +166,13 @@ class Trainer:
             self.position.finished = True
             self.save()
             self.fabric.barrier()  # no process returns before the last checkpoint is there
+
+    def _say_what_is_sought(self) -> None:
+        model, objective, steps = self.bare.model, self.bare.objective, self.config.epochs * self.steps
+        if meaning := objective.describe(model.latent, math.prod(model.target_shape)):
+            self.progress.say(meaning)
+        if objective.schedule_steps > steps:
+            self.progress.say(f"that is more steps than the {steps} of this training: give more epochs, or fewer steps")
 
     def _epoch(self) -> None:
         """The rest of the epoch under way."""
@@ -191,32 +200,35 @@ class Trainer:
     def _step(self, batch: Batch) -> None:
         """One optimiser step."""
         for group in self.bare_optimiser.param_groups:
-            group["lr"] = self.rate(self.position.step)
-        x, target = self._laid_out(batch)
+            group["lr"] = group["scale"] * self.rate(self.position.step)
+        batch = self._laid_out(batch)
         for parameter in self.parameters:
             parameter.grad = None
         if self.fabric.world_size == 1:  # Fabric's wrappers have nothing to add, and are 3% of a small model's step
             with self.fabric.autocast():
-                loss, logged = self.bare(x, target, self.position.step)
+                loss, logged = self.bare(batch, self.position.step)
             self._count(logged)
             loss.backward()
         else:
-            loss, logged = self.step(x, target, self.position.step)
+            loss, logged = self.step(batch, self.position.step)
             self._count(logged)
             self.fabric.backward(loss)
         if self.config.clip is not None:
-            self.fabric.clip_gradients(self.step, self.optimiser, max_norm=self.config.clip, error_if_nonfinite=False)
+            for group in self.bare_optimiser.param_groups:
+                torch.nn.utils.clip_grad_norm_(group["params"], self.config.clip, error_if_nonfinite=False)
         self.bare_optimiser.step()
         if self.average is not None:
             self.average.update_parameters(self.bare)
         self.position.batch += 1
         self.position.step += 1
 
-    def _laid_out(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _laid_out(self, batch: Batch) -> Batch:
         if not self.config.channels_last or batch.x.ndim != 4:
-            return batch.x, batch.target
-        x = batch.x.contiguous(memory_format=torch.channels_last)
-        return x, x if batch.target is batch.x else batch.target
+            return batch
+        x, condition = batch.x.contiguous(memory_format=torch.channels_last), batch.condition
+        if condition is not None and condition.ndim == 4:
+            condition = condition.contiguous(memory_format=torch.channels_last)
+        return batch._replace(x=x, target=x if batch.target is batch.x else batch.target, condition=condition)
 
     def _count(self, logged: Tensor) -> None:
         """Add the step's terms to the epoch's totals; on the CPU, where a look costs nothing, refuse a NaN at once."""
@@ -256,11 +268,13 @@ class Trainer:
             torch.manual_seed(self.seed)
             rank, world = self.fabric.global_rank, self.fabric.world_size
             size = max(self.local_batch, 500 // step.objective.samples)
+            local = len(self.valid_split) // world
+            while local > 1 and local % size == 1:  # one example alone says nothing of how codes are distributed
+                size += 1
             for batch in self.valid_split.batches(size, rank=rank, world=world):
-                x, target = self._laid_out(batch)
-                _, logged = step(x, target, self.position.step)
-                totals = totals + logged.to(self.wide) * len(x)
-                count += len(x)
+                _, logged = step(self._laid_out(batch), self.position.step)
+                totals = totals + logged.to(self.wide) * len(batch.x)
+                count += len(batch.x)
         if self.fabric.world_size > 1:
             totals = self._gather(totals).sum(0)
             count *= self.fabric.world_size
@@ -291,7 +305,7 @@ class Trainer:
             "epoch_seconds": position.epoch_seconds,
             "images_per_second": self.images / max(position.epoch_seconds, 1e-9),
             **{f"train/{name}": mean for name, mean in zip(self.bare.names, means, strict=True) if name != "score"},
-            **{f"valid/{name}": value for name, value in valid.items() if name != "score"},
+            **{f"valid/{name}": value for name, value in valid.items()},
         }
         self.totals, position.totals, position.batch, position.epoch_seconds = None, {}, 0, 0.0
         return row
@@ -360,7 +374,7 @@ class Trainer:
         """
         try:
             self.bare.load_state_dict(dict(checkpoint.weights))
-            self.bare_optimiser.load_state_dict(checkpoint.state["optimiser"])
+            load_optimiser(self.bare_optimiser, checkpoint.state["optimiser"])
             if (self.average is None) != (checkpoint.average is None):
                 raise ValueError("one of the two has no moving average of the weights")
             if self.average is not None and checkpoint.average is not None:

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from jensen.config import Schedule, TrainConfig
+from jensen.objectives import Objective
 
-__all__ = ["LearningRate", "make_optimiser"]
+__all__ = ["LearningRate", "load_optimiser", "make_optimiser"]
 
 
-def make_optimiser(config: TrainConfig, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser that the configuration names, over all parameters; Adam and AdamW in their fused form."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
+def make_optimiser(config: TrainConfig, model: nn.Module, objective: Objective) -> torch.optim.Optimizer:
+    """The optimiser that the configuration names; Adam and AdamW in their fused form.
+
+    What the objective owns (FactorVAE's discriminator) is a group with settings of its own. `scale` of a group is what
+    the scheduled learning rate is multiplied with.
+    """
+    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad], "scale": 1.0}]
+    own = [p for p in objective.parameters() if p.requires_grad]
+    if own:
+        chosen = dict(objective.optimiser)
+        scale = chosen.get("lr", config.lr) / config.lr
+        groups.append({"params": own, "scale": scale, "weight_decay": 0.0, **chosen})
     settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.optimiser == "adamax":
-        return torch.optim.Adamax(parameters, **settings)
+        return torch.optim.Adamax(groups, **settings)
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
-    return kind(parameters, fused=True, **settings)
+    return kind(groups, fused=True, **settings)
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Put an optimiser where `state_dict` left one; what earlier versions did not write of a group stays as it is."""
+    made = [dict(group) for group in optimiser.param_groups]
+    optimiser.load_state_dict(dict(state))
+    for group, before in zip(optimiser.param_groups, made, strict=True):
+        for name, value in before.items():
+            group.setdefault(name, value)
 
 
 class LearningRate:

@@ -45,15 +45,27 @@ class DataFacts:
     target_shape: tuple[int, ...]
     levels: int | None
     class_names: tuple[str, ...]
+    condition_shape: tuple[int, ...] | None = None
+    """of what the model is told beside the datum; None: nothing"""
+    condition_names: tuple[str, ...] = ()
+    """of its classes or columns"""
+    condition_mean: tuple[float, ...] = ()
+    """of each column, in its own units; the model sees (value - mean) / sd. Empty where nothing is standardised"""
+    condition_sd: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, data: Data) -> Self:
         """The facts of loaded data."""
-        return cls(data.shape, data.target_shape, data.levels, tuple(data.class_names))
+        facts = (data.shape, data.target_shape, data.levels, tuple(data.class_names))
+        told = data.train.condition
+        return cls(*facts) if told is None else cls(*facts, told.shape, told.names, told.mean, told.sd)
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """From the file that `write` wrote; raises `CheckpointError` if it is damaged."""
+        """From the file that `write` wrote; raises `CheckpointError` if it is damaged.
+
+        What a file says nothing of, the model is told nothing of.
+        """
         try:
             facts = read_yaml(path)
             return cls(
@@ -61,6 +73,10 @@ class DataFacts:
                 tuple(facts["target_shape"]),
                 facts["levels"],
                 tuple(facts["class_names"]),
+                tuple(facts["condition_shape"]) if facts.get("condition_shape") is not None else None,
+                tuple(facts.get("condition_names", ())),
+                tuple(facts.get("condition_mean", ())),
+                tuple(facts.get("condition_sd", ())),
             )
         except (ConfigError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is missing or damaged ({error})") from None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jensen.autoencoders import EncoderDecoder
+from jensen.data import Batch
 from jensen.objectives import Context, Objective
 
 __all__ = ["TrainingStep"]
@@ -24,11 +25,13 @@ class TrainingStep(nn.Module):
         self.gather: Callable[[Tensor], Tensor] | None = None
         self.names: list[str] = []
 
-    def forward(self, x: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """The loss to minimise, and all that is to be logged of it as one vector whose entries `names` names."""
+    def forward(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """What to differentiate (the loss and the objective's own), and what is logged, a vector named by `names`."""
         context = Context(step, self.dataset_size)
         if self.gather is not None:
             context = Context(step, self.dataset_size, gather=self.gather)
-        loss = self.objective(self.model(x, target, samples=self.objective.samples), context)
+        output = self.model(batch.x, batch.target, self.objective.samples, condition=batch.condition, mask=batch.mask)
+        loss = self.objective(output, context)
         self.names = ["loss", "score", *loss.terms]
-        return loss.value, torch.stack([loss.value.detach(), loss.score.detach(), *loss.terms.values()]).detach()
+        value = loss.value if loss.auxiliary is None else loss.value + loss.auxiliary
+        return value, torch.stack([loss.value.detach(), loss.score.detach(), *loss.terms.values()]).detach()

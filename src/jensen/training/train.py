@@ -147,7 +147,7 @@ def _trainer(run: Run, model: EncoderDecoder, data: Data, fabric: Any, quiet: bo
     return Trainer(
         model,
         data,
-        make_objective(run.config.objective),
+        make_objective(run.config.objective, run.config.model.latent),
         run.config.train,
         fabric,
         seed=run.config.seed,

@@ -1,0 +1,47 @@
+"""The codes of a batch, as objectives look at them that go beyond the KL: continuous ones, over all the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from jensen.bound import Level, Output
+from jensen.likelihoods import at_least_float32
+
+__all__ = ["continuous_levels", "flat", "full_precision", "weights_of"]
+
+
+def continuous_levels(output: Output) -> list[Level]:
+    """The levels whose z is drawn from a posterior of real numbers; what a discrete latent is worth, its KL says.
+
+    Raises:
+        ValueError: there is none.
+    """
+    levels = [level for level in output.levels if level.posterior is not None and not _discrete(level)]
+    if not levels:
+        raise ValueError("this objective looks at continuous codes, but the model has none: use objective elbo or beta")
+    return levels
+
+
+def _discrete(level: Level) -> bool:
+    support = None if level.posterior is None else level.posterior.support
+    return bool(support is not None and support.is_discrete)
+
+
+def weights_of(output: Output, values: Tensor) -> Tensor:
+    """What each of `values` (samples or 1, batch, D) counts, (samples or 1, batch): one a batch element in all."""
+    if output.log_weights is None:
+        return values.new_full(values.shape[:2], 1 / values.shape[0])
+    weights = output.log_weights.exp()
+    return weights if len(values) == len(weights) else weights.sum(0, keepdim=True)
+
+
+def flat(values: Tensor) -> Tensor:
+    """(samples, batch, *dims) as (samples, batch, D), in float32 or wider; D is 1 where there are no dims."""
+    values = at_least_float32(values)
+    return values.flatten(2) if values.ndim > 2 else values.unsqueeze(-1)
+
+
+def full_precision(values: Tensor) -> torch.autocast:
+    """Within this context, products of matrices are not rounded to the precision of autocast."""
+    return torch.autocast(values.device.type, enabled=False)
