@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from torch import nn
 
-from jensen.autoencoders import VAE, AutoEncoder, make_model, resolve
+from jensen.autoencoders import VAE, AutoEncoder, EncoderDecoder, make_model, resolve
+from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.config import Config
 from jensen.errors import ConfigError
+from jensen.nn import Film
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class Facts:
     shape: tuple[int, ...] = (1, 8, 8)
     target_shape: tuple[int, ...] = (1, 8, 8)
     levels: int | None = 17
+    condition_shape: tuple[int, ...] | None = None
 
 
 GREY, BIG, TABLE = Facts(), Facts((1, 64, 64), (1, 64, 64), 256), Facts((4,), (4,), None)
@@ -91,3 +95,34 @@ def test_every_knob_of_the_model_arrives(kind: str, expected: type) -> None:
     hidden = [p.shape for name, p in model.decoder.net.named_parameters() if name.endswith("weight")]
     assert hidden == [(7, 5), (7, 7), (7, 7), (64, 7)]
     assert make_model(Config(model={"likelihood": "discretised-logistic"}).model, GREY).likelihood.levels == 17
+
+
+@pytest.mark.parametrize(
+    ("expected", "model", "data"),
+    [
+        (VAE, {}, {}),
+        (VAE, {"conditioning": "film", "prior": "learned"}, {}),
+        (AutoEncoder, {"kind": "autoencoder", "conditioning": "embedding"}, {}),
+        (SemiSupervisedVAE, {"kind": "semi-supervised", "classifier_weight": 0.3}, {"labelled": 20}),
+        (SemiSupervisedVAE, {"kind": "semi-supervised", "prior": "learned", "conditioning": "film"}, {"labelled": 20}),
+    ],
+)
+def test_every_knob_of_a_conditional_model_arrives(
+    expected: type[EncoderDecoder], model: dict[str, Any], data: dict[str, Any]
+) -> None:
+    facts = replace(GREY, condition_shape=(10,))
+    config = resolve(Config(model={**model, "net": {"width": 7}}, data={**data, "condition": "label"}), facts)
+    for key, value in model.items():
+        assert getattr(config.model, key) == value
+    made = make_model(config.model, facts)
+    assert type(made) is expected
+    assert made.condition_shape == (10,)
+    assert made.config == config.model
+    way = model.get("conditioning", "concat")
+    assert any(isinstance(layer, Film) for layer in made.modules()) == (way == "film")
+    tables = [m for m in made.decoder.net.modules() if isinstance(m, nn.Linear) and m.in_features == 10]
+    assert bool(tables) == (way != "concat")
+    if isinstance(made, VAE):
+        assert (made.prior_net is not None) == (config.model.prior == "learned")
+    if isinstance(made, SemiSupervisedVAE):
+        assert made.classifier_weight == config.model.classifier_weight

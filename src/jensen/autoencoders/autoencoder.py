@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 from torch import Tensor
 
 from jensen.autoencoders.base import EncoderDecoder
+from jensen.autoencoders.condition import checked_mask
 from jensen.bound import Level, Output
+from jensen.config import ModelKind
 from jensen.likelihoods import at_least_float32
 
 __all__ = ["AutoEncoder"]
@@ -20,18 +22,31 @@ class AutoEncoder(EncoderDecoder):
     denoising auto-encoder (Vincent et al. 2008), with another target an encoder-decoder. Arguments: `EncoderDecoder`.
     """
 
-    kind: Literal["vae", "autoencoder"] = "autoencoder"
+    kind: ModelKind = "autoencoder"
 
-    def forward(self, x: Tensor, target: Tensor | None = None, samples: int = 1) -> Output:
+    def forward(
+        self,
+        x: Tensor,
+        target: Tensor | None = None,
+        samples: int = 1,
+        *,
+        condition: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Output:
         expected = self._checked(x, target)
-        z = self.encode(x).unsqueeze(0)
-        return Output(expected, self.decoder(z), (Level(z, None, None),))
+        observed = checked_mask(mask, len(x), self.target_shape)
+        condition = self._condition(condition, len(x))
+        z = self._code(x, condition).unsqueeze(0)
+        return Output(expected, self.decoder(z, condition), (Level(z, None, None),), mask=observed)
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         self._check_input(x)
-        return at_least_float32(self.encoder(x))
+        return self._code(x, self._condition(condition, len(x)))
 
-    def sample(self, n: int, temperature: float = 1.0) -> NoReturn:
+    def _code(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        return at_least_float32(self.encoder(x) if condition is None else self.encoder(x, condition))
+
+    def sample(self, n: int, temperature: float = 1.0, condition: Tensor | None = None) -> NoReturn:
         """Raises TypeError: nothing says where the codes of an auto-encoder lie."""
         raise TypeError(
             "an auto-encoder has no prior over its codes, so there is nothing to sample from: a random code decodes to "

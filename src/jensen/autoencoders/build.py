@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from jensen.autoencoders.autoencoder import AutoEncoder
 from jensen.autoencoders.base import EncoderDecoder
+from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.autoencoders.vae import VAE
 from jensen.config import Config, ModelConfig
 from jensen.errors import ConfigError
@@ -15,7 +16,7 @@ __all__ = ["DataLike", "make_model", "resolve"]
 
 
 class DataLike(Protocol):
-    """What a model needs to know of the data: shapes, how many values the target can take (None: real), transform."""
+    """What a model needs to know of the data: shapes, and how many values the target can take (None: real)."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -23,6 +24,8 @@ class DataLike(Protocol):
     def target_shape(self) -> tuple[int, ...]: ...
     @property
     def levels(self) -> int | None: ...
+    @property
+    def condition_shape(self) -> tuple[int, ...] | None: ...
 
 
 def resolve(config: Config, data: DataLike) -> Config:
@@ -61,7 +64,16 @@ def make_model(config: ModelConfig, data: DataLike) -> EncoderDecoder:
     Raises:
         ConfigError: net or likelihood do not fit the data.
     """
-    kinds: dict[str, type[VAE] | type[AutoEncoder]] = {"vae": VAE, "autoencoder": AutoEncoder}
+    kinds: dict[str, type[EncoderDecoder]] = {
+        "vae": VAE,
+        "autoencoder": AutoEncoder,
+        "semi-supervised": SemiSupervisedVAE,
+    }
+    own: dict[str, Any] = {}
+    if config.kind != "autoencoder":
+        own["prior"] = config.prior
+    if config.kind == "semi-supervised":
+        own["classifier_weight"] = config.classifier_weight
     return kinds[config.kind](
         data.shape,
         config.latent,
@@ -70,4 +82,7 @@ def make_model(config: ModelConfig, data: DataLike) -> EncoderDecoder:
         target_shape=data.target_shape,
         levels=data.levels,
         sigma=config.sigma,
+        condition_shape=data.condition_shape,
+        conditioning=config.conditioning,
+        **own,
     )

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from jensen.autoencoders.base import EncoderDecoder
+from jensen.autoencoders.condition import checked_mask
 from jensen.bound import Level, Output
+from jensen.config import ModelConfig, ModelKind, NetConfig
 from jensen.likelihoods import at_least_float32, soft_clamp
+from jensen.nn import make_encoder
 
 __all__ = ["VAE", "DiagonalGaussian"]
 
@@ -24,83 +27,167 @@ class DiagonalGaussian(nn.Module):
     log sigma is softly kept within (-7, 7), so that no input makes sigma 0 or infinite.
 
     Args:
-        net: (batch, *shape) to (batch, 2 x latent).
+        net: (batch, *shape), and a condition if one is given, to (batch, 2 x latent).
     """
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
-    def forward(self, x: Tensor) -> Normal:
-        mean, log_sigma = at_least_float32(self.net(x)).chunk(2, -1)
+    def forward(self, *inputs: Tensor) -> Normal:
+        mean, log_sigma = at_least_float32(self.net(*inputs)).chunk(2, -1)
         return Normal(mean, soft_clamp(log_sigma, LOG_SIGMA_LIMIT).exp(), validate_args=False)
 
 
 class VAE(EncoderDecoder):
     """p(z) = N(0, I), p(x | z) from the decoder, q(z | x) = N(mu(x), diag sigma(x)^2) from the encoder.
 
-    Kingma & Welling 2014, "Auto-encoding variational Bayes". Arguments: `EncoderDecoder`.
+    Kingma & Welling 2014, "Auto-encoding variational Bayes". Arguments: `EncoderDecoder`, and `prior`.
+
+    With a condition c all is given c: p(x | z, c), q(z | x, c) and, if `prior` is learned, p(z | c) = N(mu(c),
+    diag sigma(c)^2) from a network of the condition (Sohn, Lee & Yan 2015, "Learning structured output representation
+    using deep conditional generative models"); the standard prior says that z is independent of c.
+
+    Args:
+        shape: see `EncoderDecoder`.
+        latent: see `EncoderDecoder`.
+        prior: standard or learned.
+        choices: the other arguments of `EncoderDecoder`.
+
+    Raises:
+        ValueError: `prior` is learned and there is no condition; and as `EncoderDecoder`.
     """
 
-    kind: Literal["vae", "autoencoder"] = "vae"
+    kind: ModelKind = "vae"
     code_channels = 2
     prior_mean: Tensor
     prior_scale: Tensor
 
-    def __init__(self, shape: tuple[int, ...], latent: int = 16, **choices: object) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        latent: int = 16,
+        *,
+        prior: Literal["standard", "learned"] = "standard",
+        **choices: object,
+    ) -> None:
         super().__init__(shape, latent, **choices)  # type: ignore[arg-type]
+        if prior not in ("standard", "learned"):
+            raise ValueError(f"prior should be standard or learned, got {prior!r}")
+        self.prior_net: DiagonalGaussian | None = None
+        if prior == "learned":
+            self.prior_net = self._learned_prior(choices.get("net", "auto"))
+        if self.config is not None:
+            self.config = ModelConfig(**{**dict(self.config), "prior": prior})
         self.register_buffer("prior_mean", torch.zeros(()), persistent=False)
         self.register_buffer("prior_scale", torch.ones(()), persistent=False)
 
     def _wrap(self, net: nn.Module) -> DiagonalGaussian:
         return DiagonalGaussian(net)
 
-    def prior(self) -> Normal:
-        """p(z) of one dimension: N(0, 1), the same for all."""
-        return Normal(self.prior_mean, self.prior_scale, validate_args=False)
+    def _nets(self) -> list[nn.Module]:
+        gaussians = [self.encoder] if self.prior_net is None else [self.encoder, self.prior_net]
+        return [self.decoder.net, *(gaussian.get_submodule("net") for gaussian in gaussians)]
 
-    def posterior(self, x: Tensor) -> Normal:
-        """q(z | x), batch shape (batch, latent); ValueError if x has another shape than the model's."""
-        self._check_input(x)
-        distribution: Normal = self.encoder(x)
+    def _learned_prior(self, net: object) -> DiagonalGaussian:
+        if self.condition_shape is None:
+            raise ValueError("prior learned is p(z | c): give condition_shape")
+        config = net if isinstance(net, NetConfig) else NetConfig(kind=net)
+        if len(self.condition_shape) != 3:
+            config = config.model_copy(update={"kind": "mlp"})
+        return DiagonalGaussian(make_encoder(config, self.condition_shape, 2 * self.latent))
+
+    def prior(self, condition: Tensor | None = None) -> Normal:
+        """p(z) of one dimension, N(0, 1), the same for all; or, if learned, p(z | c), batch shape (batch, latent).
+
+        Args:
+            condition: (batch, *condition_shape), for a learned prior.
+
+        Raises:
+            ValueError: a learned prior got no condition or one of another shape, or there is no condition.
+        """
+        if self.prior_net is None:
+            if condition is not None and self.condition_shape is None:
+                self._condition(condition)
+            return Normal(self.prior_mean, self.prior_scale, validate_args=False)
+        return self._prior(self._condition(condition, None))
+
+    def _prior(self, condition: Tensor | None) -> Normal:
+        """The prior for a condition that was checked."""
+        if self.prior_net is None or condition is None:
+            return Normal(self.prior_mean, self.prior_scale, validate_args=False)
+        distribution: Normal = self.prior_net(condition)
         return distribution
 
-    def forward(self, x: Tensor, target: Tensor | None = None, samples: int = 1) -> Output:
+    def posterior(self, x: Tensor, condition: Tensor | None = None) -> Normal:
+        """q(z | x) or q(z | x, c), batch shape (batch, latent); ValueError if x or the condition do not fit."""
+        self._check_input(x)
+        return self._posterior(x, self._condition(condition, len(x)))
+
+    def _posterior(self, x: Tensor, condition: Tensor | None) -> Normal:
+        distribution: Normal = self.encoder(x) if condition is None else self.encoder(x, condition)
+        return distribution
+
+    def forward(
+        self,
+        x: Tensor,
+        target: Tensor | None = None,
+        samples: int = 1,
+        *,
+        condition: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Output:
         expected = self._checked(x, target)
-        q = self.posterior(x)
+        observed = checked_mask(mask, len(x), self.target_shape)
+        condition = self._condition(condition, len(x))
+        q = self._posterior(x, condition)
         posterior = Normal(q.loc.unsqueeze(0), q.scale.unsqueeze(0), validate_args=False)
         # rsample of `samples` draws, without a leading dimension of size 1 in between.
         z = posterior.rsample() if samples == 1 else q.rsample(torch.Size([samples]))
-        return Output(expected, self.decoder(z), (Level(z, posterior, self.prior()),))
+        prior = self._prior(condition)
+        if self.prior_net is not None:
+            prior = Normal(prior.loc.unsqueeze(0), prior.scale.unsqueeze(0), validate_args=False)
+        return Output(expected, self.decoder(z, condition), (Level(z, posterior, prior),), mask=observed)
 
-    def encode(self, x: Tensor) -> Tensor:
-        return self.posterior(x).mean
+    def encode(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.posterior(x, condition).mean
 
     @torch.no_grad()
-    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+    def sample(self, n: int, temperature: float = 1.0, condition: Tensor | None = None) -> Tensor:
         """New data: means of p(x | z) for `n` draws of z from the prior, (n, *target_shape).
 
         Args:
             n: how many.
-            temperature: standard deviation of z; below 1 draws nearer the centre, more typical and less varied.
+            temperature: scales the prior's standard deviation; below 1 draws nearer its centre, more typical and less
+                varied.
+            condition: of each, (n, *condition_shape), or one for all, (*condition_shape,).
 
         Raises:
-            ValueError: n or temperature is not positive.
+            ValueError: n or temperature is not positive, or the condition does not fit.
         """
         if n < 1:
             raise ValueError(f"n should be at least 1, got {n}")
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"temperature should be positive, got {temperature}")
+        condition = self._condition(condition, n, exact=False)
         z = temperature * torch.randn(n, self.latent, device=self.prior_mean.device, dtype=self.prior_mean.dtype)
-        return self.decode(z)
+        if self.prior_net is not None and condition is not None:
+            prior = self._prior(condition if condition.ndim > len(self.condition_shape or ()) else condition[None])
+            z = prior.loc + prior.scale * z
+        return self.decode(z, condition)
 
     @torch.no_grad()
-    def neighbours(self, x: Tensor, n: int = 1) -> Tensor:
+    def neighbours(self, x: Tensor, n: int = 1, condition: Tensor | None = None) -> Tensor:
         """New data near each x: decoded z' = mu(x) + sigma(x) eps, (n, batch, *target_shape).
 
+        Args:
+            x: data, (batch, *shape).
+            n: how many of each.
+            condition: of each x, (batch, *condition_shape).
+
         Raises:
-            ValueError: n is not positive, or x has another shape than the model's.
+            ValueError: n is not positive, or x or condition have another shape than the model's.
         """
         if n < 1:
             raise ValueError(f"n should be at least 1, got {n}")
-        return self.decode(self.posterior(x).rsample(torch.Size([n])))
+        return self.decode(self.posterior(x, condition).rsample(torch.Size([n])), condition)

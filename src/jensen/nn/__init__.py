@@ -5,7 +5,8 @@ from __future__ import annotations
 from jensen.nn.bayesian import BayesianConv2d, BayesianLinear
 from jensen.nn.bayesian_network import BayesianElbo, bayesian_elbo, kl_divergence, posterior_mean
 from jensen.nn.blocks import activation, halvings, norm1d, norm2d
-from jensen.nn.build import make_decoder, make_encoder, net_kind
+from jensen.nn.build import Conditioning, make_decoder, make_encoder, net_kind
+from jensen.nn.condition import Conditional, Film
 from jensen.nn.conv import ConvDecoder, ConvEncoder
 from jensen.nn.mlp import MLP
 from jensen.nn.resnet import ResidualBlock, ResnetDecoder, ResnetEncoder
@@ -18,8 +19,11 @@ __all__ = [
     "BayesianElbo",
     "BayesianLayer",
     "BayesianLinear",
+    "Conditional",
+    "Conditioning",
     "ConvDecoder",
     "ConvEncoder",
+    "Film",
     "ResidualBlock",
     "ResnetDecoder",
     "ResnetEncoder",

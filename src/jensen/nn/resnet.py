@@ -5,31 +5,34 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from jensen.nn.blocks import activation, halvings, norm2d
+from jensen.nn.condition import Layers, Modulated, film
 
 __all__ = ["ResidualBlock", "ResnetDecoder", "ResnetEncoder"]
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(nn.Module, Modulated):
     """x + f(x), f two 3x3 convolutions, each behind normalisation and nonlinearity (He et al. 2016)."""
 
-    def __init__(self, channels: int, nonlinearity: str, normalisation: str) -> None:
+    def __init__(self, channels: int, nonlinearity: str, normalisation: str, embedding: int = 0) -> None:
         super().__init__()
-        self.f = nn.Sequential(
+        self.f = Layers(
             *norm2d(normalisation, channels),
+            *film(embedding, channels),
             # What comes in is also the identity path: an in-place nonlinearity would overwrite it.
             activation(nonlinearity, inplace=False),
             nn.Conv2d(channels, channels, 3, padding=1),
             *norm2d(normalisation, channels),
+            *film(embedding, channels),
             activation(nonlinearity),
             nn.Conv2d(channels, channels, 3, padding=1),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.f(x)
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        out: Tensor = x + self.f(x, embedding)
         return out
 
 
-class ResnetEncoder(nn.Module):
+class ResnetEncoder(nn.Module, Modulated):
     """Residual blocks between stride-2 convolutions; channels double with each halving, up to four times `channels`.
 
     (batch, channel, height, width) to (batch, features).
@@ -41,6 +44,7 @@ class ResnetEncoder(nn.Module):
         blocks: residual blocks a size.
         nonlinearity: name of the activation.
         normalisation: none, batch or group.
+        embedding: size of a condition's embedding that modulates every hidden layer (`Film`), 0: there is none.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class ResnetEncoder(nn.Module):
         blocks: int = 1,
         nonlinearity: str = "relu",
         normalisation: str = "none",
+        embedding: int = 0,
     ) -> None:
         super().__init__()
         sizes = halvings(shape[1:], None)
@@ -59,16 +64,16 @@ class ResnetEncoder(nn.Module):
         for i, width in enumerate(widths):
             if i > 0:
                 layers.append(nn.Conv2d(widths[i - 1], width, 4, stride=2, padding=1))
-            layers += [ResidualBlock(width, nonlinearity, normalisation) for _ in range(blocks)]
-        self.body = nn.Sequential(*layers, activation(nonlinearity))
+            layers += [ResidualBlock(width, nonlinearity, normalisation, embedding) for _ in range(blocks)]
+        self.body = Layers(*layers, *film(embedding, widths[-1]), activation(nonlinearity))
         self.head = nn.Linear(widths[-1] * sizes[-1][0] * sizes[-1][1], out_features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.head(self.body(x).flatten(1))
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        features: Tensor = self.head(self.body(x, embedding).flatten(1))
         return features
 
 
-class ResnetDecoder(nn.Module):
+class ResnetDecoder(nn.Module, Modulated):
     """The mirror of `ResnetEncoder`, enlarging by nearest neighbours: (batch, in_features) to (batch, *shape)."""
 
     def __init__(
@@ -79,6 +84,7 @@ class ResnetDecoder(nn.Module):
         blocks: int = 1,
         nonlinearity: str = "relu",
         normalisation: str = "none",
+        embedding: int = 0,
     ) -> None:
         super().__init__()
         sizes = halvings(shape[1:], None)[::-1]
@@ -89,11 +95,12 @@ class ResnetDecoder(nn.Module):
         for i, width in enumerate(widths):
             if i > 0:
                 layers += [nn.Upsample(size=sizes[i]), nn.Conv2d(widths[i - 1], width, 3, padding=1)]
-            layers += [ResidualBlock(width, nonlinearity, normalisation) for _ in range(blocks)]
-        self.body = nn.Sequential(*layers, activation(nonlinearity), nn.Conv2d(widths[-1], shape[0], 3, padding=1))
+            layers += [ResidualBlock(width, nonlinearity, normalisation, embedding) for _ in range(blocks)]
+        last = nn.Conv2d(widths[-1], shape[0], 3, padding=1)
+        self.body = Layers(*layers, *film(embedding, widths[-1]), activation(nonlinearity), last)
 
-    def forward(self, z: Tensor) -> Tensor:
-        image: Tensor = self.body(self.head(z).unflatten(1, self.start))
+    def forward(self, z: Tensor, embedding: Tensor | None = None) -> Tensor:
+        image: Tensor = self.body(self.head(z).unflatten(1, self.start), embedding)
         return image
 
 
