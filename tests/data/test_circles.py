@@ -50,6 +50,13 @@ def test_circles_stay_inside_and_vary() -> None:
     assert len(images.flatten(1).unique(dim=0)) == 6000
 
 
+def test_factors_are_the_numbers_that_drew_the_discs() -> None:
+    data = circles(100)
+    assert data.factor_names == ("x", "y", "radius")
+    assert data.factors is not None
+    assert torch.equal(data.factors, torch.cat([data.targets[name] for name in data.factor_names], 1))
+
+
 def test_large_halves_the_set_by_area() -> None:
     data = circles(200)
     large, radius = data.targets["large"], data.targets["radius"]

@@ -68,9 +68,9 @@ def circles(count: int = 6000, *, validation: float = 0.1, seed: int = SEED) -> 
     """`count` discs, (1, 28, 28) uint8: the covered share of each pixel times 255, rounded.
 
     The radius is uniform in 3 .. 10 pixels; the centre is uniform where the whole disc stays a pixel away from the
-    border. Targets, in pixels: `x` (to the right), `y` (downwards), `radius`; and `large`: 1 if the area exceeds the
-    median area, else 0, which is the label too. The same numbers on every machine. Raises `ConfigError` for fewer
-    than 20 discs or a `validation` share that leaves a split empty.
+    border. Factors, and targets, in pixels: `x` (to the right), `y` (downwards), `radius`. Another target is `large`:
+    1 if the area exceeds the median area, else 0; it is the label too. The same numbers on every machine. Raises
+    `ConfigError` for fewer than 20 discs or a `validation` share that leaves a split empty.
     """
     if count < 20:
         raise ConfigError(f"circles: count should be at least 20, not {count}")
@@ -84,6 +84,7 @@ def circles(count: int = 6000, *, validation: float = 0.1, seed: int = SEED) -> 
         images[part, 0] = np.rint(255.0 * coverage(x[part], y[part], radius[part]))
     large = (radius > np.median(radius)).astype(np.int64)
     properties = {"x": x, "y": y, "radius": radius, "large": large}
+    factors = ("x", "y", "radius")
     return Dataset(
         name=CIRCLES.name,
         values=torch.from_numpy(images),
@@ -92,6 +93,8 @@ def circles(count: int = 6000, *, validation: float = 0.1, seed: int = SEED) -> 
         **random(count, validation=validation, labels=large),
         labels=torch.from_numpy(large),
         class_names=("small", "large"),
+        factors=torch.from_numpy(np.stack([properties[name] for name in factors], 1).astype(np.float32)),
+        factor_names=factors,
         targets={name: torch.from_numpy(v.astype(np.float32))[:, None] for name, v in properties.items()},
         description=CIRCLES.description,
         licence=CIRCLES.licence,

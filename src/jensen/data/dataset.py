@@ -9,9 +9,12 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from jensen.data.visible import PARTS
 from jensen.errors import DataError
 
 __all__ = ["Dataset", "Source", "first_non_finite"]
+
+RESERVED = ("label", "labels", "factors", *PARTS)
 
 
 class Source(Protocol):
@@ -34,7 +37,7 @@ class Dataset:
     """N examples with their split into training, validation and test part.
 
     Raises `DataError` if the parts do not fit each other: positions out of range or in two splits, lengths that
-    differ, grey levels out of range, NaN or infinite values.
+    differ, types or shapes other than said below, grey levels out of range, NaN or infinite values.
     """
 
     name: str
@@ -54,10 +57,13 @@ class Dataset:
     """class of each example, (N,) int64"""
     class_names: tuple[str, ...] = ()
     factors: Tensor | None = None
-    """index of each generating factor's value, (N, F) int64"""
+    """each generating factor's value, (N, F): its index (int64), or itself where it is continuous (float32)"""
     factor_names: tuple[str, ...] = ()
     targets: Mapping[str, Tensor] = field(default_factory=dict)
-    """properties that a model may be asked to predict, each (N, 1) float32"""
+    """properties that a model may be asked to predict, or be told, each (N, 1) float32"""
+    conditions: Mapping[str, Tensor] = field(default_factory=dict)
+    """more that a model may be told: numbers, (N,) or (N, C) float32, or images (N, C, H, W), float32 in [0, 1] or
+    uint8 with the grey levels of `values` (256 where these are continuous)"""
     description: str = ""
     licence: str = ""
     citation: str = ""
@@ -68,16 +74,29 @@ class Dataset:
         if isinstance(self.values, Tensor):
             _check_values(self.name, self.values, self.shape, self.levels)
         check_splits(self.name, self.splits, len(self))
-        columns = {"labels": self.labels, "factors": self.factors, **self.targets}
+        columns = {"labels": self.labels, "factors": self.factors, **self.targets, **self.conditions}
         for name, column in columns.items():
-            if column is not None and len(column) != len(self):
+            if column is None:
+                continue
+            if len(column) != len(self):
                 raise DataError(f"{self.name}: {name} has {len(column)} rows for {len(self)} examples")
+            bad = first_non_finite(column)
+            if bad is not None:
+                raise DataError(f"{self.name}: {name} of example {bad[0]} is {float(column[bad])}; it should be finite")
+        if self.labels is not None:
+            _check_labels(self.name, self.labels, len(self.class_names))
+        if self.factors is not None:
+            _check_factors(self.name, self.factors, self.factor_names)
         for name, target in self.targets.items():
             if target.shape != (len(self), 1) or target.dtype != torch.float32:
                 raise DataError(
                     f"{self.name}: target {name} should be ({len(self)}, 1) float32, "
                     f"not {tuple(target.shape)} {target.dtype}"
                 )
+        for name, condition in self.conditions.items():
+            if name in self.targets or name in RESERVED or "," in name:
+                raise DataError(f"{self.name}: condition {name!r} should have a name of its own, without commas")
+            _check_condition(f"{self.name}: condition {name}", condition, self.levels or 256)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -129,4 +148,35 @@ def _check_values(name: str, values: Tensor, shape: tuple[int, ...], levels: int
     if bad is not None:
         raise DataError(
             f"{name}: value {float(values[bad])} at index {bad} (example {bad[0]}); remove or replace such values"
+        )
+
+
+def _check_labels(name: str, labels: Tensor, classes: int) -> None:
+    if labels.ndim != 1 or labels.dtype != torch.int64:
+        raise DataError(f"{name}: labels should be (N,) int64, not {tuple(labels.shape)} {labels.dtype}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or (classes and high >= classes):
+        raise DataError(f"{name}: labels {low} .. {high} should be in 0 .. {classes - 1 if classes else 'number - 1'}")
+
+
+def _check_factors(name: str, factors: Tensor, names: tuple[str, ...]) -> None:
+    if factors.ndim != 2 or factors.shape[1] != len(names) or factors.dtype not in (torch.int64, torch.float32):
+        raise DataError(
+            f"{name}: factors should be (N, {len(names)}), a column for each of factor_names, int64 or float32, "
+            f"not {tuple(factors.shape)} {factors.dtype}"
+        )
+
+
+def _check_condition(what: str, values: Tensor, levels: int) -> None:
+    """Raise `DataError` unless these are numbers (N,) or (N, C), or images (N, C, H, W) within their range."""
+    expected = (torch.float32, torch.uint8) if values.ndim == 4 else (torch.float32,)
+    if values.ndim not in (1, 2, 4) or values.dtype not in expected or values[0].numel() == 0:
+        raise DataError(
+            f"{what} should be (N,) or (N, C) float32, or images (N, C, H, W) float32 or uint8, "
+            f"not {tuple(values.shape)} {values.dtype}"
+        )
+    low, high = float(values.min()), float(values.max())
+    if values.ndim == 4 and (low < 0 or high > (1 if values.is_floating_point() else levels - 1)):
+        raise DataError(
+            f"{what} has values {low:g} .. {high:g}; images should be float32 in [0, 1], or uint8 in 0 .. {levels - 1}"
         )

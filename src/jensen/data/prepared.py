@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from jensen.config import DataConfig
+from jensen.data.condition import Labels, make_condition
 from jensen.data.corruption import check_corruption
 from jensen.data.dataset import Dataset, check_splits
-from jensen.data.split import Split, move
+from jensen.data.device import move
+from jensen.data.split import Split
 from jensen.data.transform import Transform, TransformName, static_binarise
 from jensen.errors import ConfigError, DataError
 
@@ -43,6 +45,16 @@ class Data:
     def levels(self) -> int | None:
         """Values that an entry of the target can take; see `Split.levels`."""
         return self.train.levels
+
+    @property
+    def condition_shape(self) -> tuple[int, ...] | None:
+        """Of what the model is told beside the datum, without the batch; None if it is told nothing."""
+        return None if self.train.condition is None else self.train.condition.shape
+
+    @property
+    def condition_names(self) -> tuple[str, ...]:
+        """Of the classes or columns of the condition; one name where it is an image or a part of one."""
+        return () if self.train.condition is None else self.train.condition.names
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -84,6 +96,8 @@ class Data:
             ("classes", ", ".join(dataset.class_names)),
             ("factors", ", ".join(dataset.factor_names)),
             ("targets", ", ".join(dataset.targets)),
+            ("conditions", ", ".join(dataset.conditions)),
+            ("condition", "" if self.train.condition is None else self.train.condition.describe()),
             ("transform", self.transform),
             ("licence", dataset.licence),
             ("citation", dataset.citation),
@@ -117,6 +131,7 @@ def prepare(dataset: Dataset, config: DataConfig | None = None, *, splits: Mappi
         name = config.transform
     mean, sd = _statistics(dataset, positions["train"])
     transform = Transform(name, dataset.levels, mean, sd)
+    condition = make_condition(dataset, config, positions["train"])
     values = dataset.values
     if name == "binarise-static" and dataset.levels is not None and dataset.levels > 2:
         values = static_binarise(values, dataset.levels)
@@ -132,13 +147,19 @@ def prepare(dataset: Dataset, config: DataConfig | None = None, *, splits: Mappi
             labels=None if dataset.labels is None else dataset.labels[index],
             class_names=dataset.class_names,
             factors=None if dataset.factors is None else dataset.factors[index],
+            factor_names=dataset.factor_names,
             target=None if target is None else target[index],
             corruption=config.corruption,
             strength=config.corruption_strength,
+            condition=None if condition is None else condition.at(index),
         )
 
     parts = {part: split(index) for part, index in positions.items()}
-    return Data(dataset, parts["train"], parts["valid"], parts["test"], config)
+    train = parts["train"]
+    if config.labelled is not None and isinstance(train.condition, Labels):
+        known = (train.condition.classes >= 0).nonzero()[:, 0]
+        train = replace(train, labelled=known, labelled_share=config.labelled_share)
+    return Data(dataset, train, parts["valid"], parts["test"], config)
 
 
 def _target(dataset: Dataset, config: DataConfig) -> Tensor | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from jensen.config import Corruption
+from jensen.data.condition import Condition
 from jensen.data.corruption import corrupt
 from jensen.data.dataset import Source
+from jensen.data.device import move
+from jensen.data.labelled import epoch, epoch_length
 from jensen.data.transform import Transform, TransformName
 from jensen.errors import ConfigError
 
@@ -32,12 +35,11 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     """place in the split, (B,) int64"""
     factors: Tensor | None = None
-    """index of each generating factor's value, (B, F) int64"""
-
-
-@runtime_checkable
-class _Movable(Protocol):
-    def to(self, device: torch.device, /) -> Source: ...
+    """each generating factor's value: its index (int64) or itself (float32), (B, F)"""
+    condition: Tensor | None = None
+    """what the model is told beside x, (B, *condition_shape) float32; a label is one-hot, zero where unknown"""
+    mask: Tensor | None = None
+    """1 where the target is to be scored and 0 where not, (1 or B, *target_shape) float32; None: everywhere"""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,11 +63,18 @@ class Split:
     """class of each example, (n,) int64"""
     class_names: tuple[str, ...] = ()
     factors: Tensor | None = None
-    """factor indices of each example, (n, F) int64"""
+    """each generating factor's value, (n, F): its index (int64) or itself (float32)"""
+    factor_names: tuple[str, ...] = ()
     target: Tensor | None = None
     """a property to predict instead of the example itself, (n, 1) float32"""
     corruption: Corruption = "none"
     strength: float = 0.3
+    condition: Condition | None = None
+    """what the model is told of each example"""
+    labelled: Tensor | None = None
+    """places of the examples whose label is known, (M,) int64 on the CPU, where only some are"""
+    labelled_share: float = 0.25
+    """share of the examples of a shuffled epoch that these make up, repeated as often as it takes"""
     device: torch.device = CPU
 
     def __len__(self) -> int:
@@ -89,9 +98,16 @@ class Split:
         """Name of the transform."""
         return self.transform_function.name
 
-    def steps(self, batch_size: int, *, world: int = 1) -> int:
+    @property
+    def epoch_length(self) -> int:
+        """Examples that a shuffled epoch has: `len`, or more where labelled ones are repeated."""
+        if self.labelled is None:
+            return len(self)
+        return epoch_length(len(self), len(self.labelled), self.labelled_share)
+
+    def steps(self, batch_size: int, *, world: int = 1, shuffled: bool = False) -> int:
         """Number of batches that `batches` gives to each of `world` ranks, the last and smaller one included."""
-        return -(-(len(self) // world) // batch_size)
+        return -(-((self.epoch_length if shuffled else len(self)) // world) // batch_size)
 
     def batches(
         self,
@@ -104,21 +120,29 @@ class Split:
     ) -> Iterator[Batch]:
         """Batches of `batch_size` examples, the last one perhaps smaller, over the whole split.
 
-        In the order of the split, or in an order drawn at once from the CPU generator `shuffle`. The first `start`
-        batches are skipped (to resume in mid-epoch). With `world` ranks, each sees every world-th example of that
-        order from its `rank` on, all equally many; the remainder is dropped. Noise (binarise, dequantise,
-        corruption) comes from torch's global generator of the device. Raises `ConfigError` for numbers out of range.
+        In the order of the split, or in an order drawn at once from the CPU generator `shuffle`: then `epoch_length`
+        examples, in which the labelled ones are repeated where only some are. The first `start` batches are skipped
+        (to resume in mid-epoch). With `world` ranks, each sees every world-th example of that order from its `rank`
+        on, all equally many; the remainder is dropped. Noise (binarise, dequantise, corruption) comes from torch's
+        global generator of the device. Raises `ConfigError` for numbers out of range.
         """
         if batch_size < 1 or start < 0 or not 0 <= rank < world:
             raise ConfigError(
                 f"batches: need batch_size >= 1, start >= 0, 0 <= rank < world; "
                 f"got batch_size {batch_size}, start {start}, rank {rank}, world {world}"
             )
-        order = torch.arange(len(self)) if shuffle is None else torch.randperm(len(self), generator=shuffle)
-        share = len(self) // world
+        order = self._order(shuffle)
+        share = len(order) // world
         places = order[rank : share * world : world].to(self._home)
         starts = range(start * batch_size, share, batch_size)
         return (self._batch(places[first : first + batch_size]) for first in starts)
+
+    def _order(self, shuffle: torch.Generator | None) -> Tensor:
+        if shuffle is None:
+            return torch.arange(len(self))
+        if self.labelled is None:
+            return torch.randperm(len(self), generator=shuffle)
+        return epoch(len(self), self.labelled, self.labelled_share, shuffle)
 
     def batch(self, index: Tensor) -> Batch:
         """The examples at these places of the split, (B,) int64 in 0 .. len - 1. Raises `IndexError` outside."""
@@ -138,7 +162,8 @@ class Split:
         label = None if self.labels is None else self.labels.index_select(0, places)
         target = clean if self.target is None else self.target.index_select(0, places)
         factors = None if self.factors is None else self.factors.index_select(0, places)
-        return Batch(x, target, label, places, factors)
+        condition, mask = (None, None) if self.condition is None else self.condition(places, clean)
+        return Batch(x, target, label, places, factors, condition, mask)
 
     def to(self, device: torch.device | str, *, values: Source | None = None) -> Split:
         """The same split with batches on `device`; stored values move there too if they take at most half its room.
@@ -155,14 +180,6 @@ class Split:
             labels=None if self.labels is None else self.labels.to(device),
             factors=None if self.factors is None else self.factors.to(device),
             target=None if self.target is None else self.target.to(device),
+            condition=None if self.condition is None else self.condition.to(device),
             device=device,
         )
-
-
-def move(values: Source, device: torch.device) -> Source:
-    """`values` on `device` if they can move there and fit, `values` themselves otherwise."""
-    if isinstance(values, Tensor) and device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        if values.nbytes > free // 2 and values.device != device:
-            return values
-    return values.to(device) if isinstance(values, _Movable) else values
