@@ -1,0 +1,108 @@
+"""A data set's examples as codes and factors, for the metrics of disentanglement."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, OneHotCategorical
+
+from jensen.autoencoders import EncoderDecoder
+from jensen.bound import Level, Output
+from jensen.data import Batch
+
+__all__ = ["Pool", "encode_pool"]
+
+AT_ONCE = 500  # examples encoded together
+
+
+class LabelledSplit(Protocol):
+    """Data with known factors: what `encode_pool` needs of `jensen.data.Split`."""
+
+    def __len__(self) -> int: ...
+    @property
+    def factors(self) -> Tensor | None: ...
+    def batch(self, index: Tensor) -> Batch: ...
+
+
+class Pool(NamedTuple):
+    """N encoded examples, on the CPU."""
+
+    codes: Tensor
+    """posterior means of all levels side by side, (N, D) float32"""
+    factors: Tensor
+    """what made each example, (N, F) int64 or float32"""
+    kl_per_dimension: Tensor | None
+    """mean KL(q || p) of each code in nats, (D,) float64; None where codes have no posterior"""
+
+
+@torch.no_grad()
+def encode_pool(model: EncoderDecoder, split: LabelledSplit, n: int = 10_000, seed: int = 0) -> Pool:
+    """Codes and factors of n examples drawn without replacement, or of all if there are fewer.
+
+    A code is the posterior mean, (where a discrete latent is enumerated: over its values too); a discrete latent is one
+    code, the number of its most probable value. Conditions and masks go to the model with their examples. The same seed
+    gives the same; torch's global generator is left as it was.
+
+    Args:
+        model: any `EncoderDecoder`, on any device.
+        split: data with factors.
+        n: examples wanted.
+        seed: of the choice, and of noise in the data.
+
+    Raises:
+        ValueError: the data have no factors or no examples, or n is not positive.
+    """
+    if split.factors is None:
+        raise ValueError(
+            "these data have no known factors, so disentanglement cannot be measured; dsprites and circles have them"
+        )
+    if n < 1 or len(split) == 0:
+        raise ValueError(f"encode_pool needs n >= 1 and some data, got n {n} and {len(split)} examples")
+    device = next(model.parameters()).device
+    places = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:n]
+    was_training = model.training
+    try:
+        model.eval()
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            parts = [_encoded(model, split.batch(some), device) for some in places.split(AT_ONCE)]
+    finally:
+        model.train(was_training)
+    kls = [kl for _, _, kl in parts if kl is not None]
+    kl = torch.cat(kls).double().mean(0) if len(kls) == len(parts) else None
+    return Pool(torch.cat([z for z, _, _ in parts]), torch.cat([y for _, y, _ in parts]), kl)
+
+
+def _encoded(model: EncoderDecoder, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+    def moved(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.to(device)
+
+    output = model(
+        batch.x.to(device), batch.target.to(device), condition=moved(batch.condition), mask=moved(batch.mask)
+    )
+    assert batch.factors is not None
+    codes = torch.cat([_code(output, level) for level in output.levels], 1).float().cpu()
+    kl = None
+    if all(level.posterior is not None and level.prior is not None for level in output.levels):
+        nats = [_expected(output, level.kl()).reshape(len(codes), -1) for level in output.levels]
+        kl = torch.cat(nats, 1).cpu()
+    return codes, batch.factors.cpu(), kl
+
+
+def _code(output: Output, level: Level) -> Tensor:
+    """(batch, dims of the level)."""
+    if level.posterior is None:
+        values = level.z
+    elif isinstance(level.posterior, Categorical | OneHotCategorical):
+        values = level.posterior.probs.argmax(-1, keepdim=True)
+        return values[0].flatten(1)  # the same for every sample of what comes below it
+    else:
+        values = level.posterior.mean
+    return _expected(output, values).flatten(1)
+
+
+def _expected(output: Output, values: Tensor) -> Tensor:
+    """E_q of (samples or 1, batch, ...): what does not vary with samples is its own mean."""
+    return values[0] if len(values) == 1 else output.expectation(values)
