@@ -167,3 +167,30 @@ def test_shares_of_enumerated_samples_replace_one_over_k() -> None:
     shares = torch.tensor([[0.3], [0.7]]).log()
     bound = importance_weighted_bound(joint - shares, shares)
     torch.testing.assert_close(bound, torch.tensor([0.1]).log())
+
+
+def test_samples_of_no_share_do_not_count_whatever_their_values() -> None:
+    values = torch.tensor([[1.0, 2.0], [torch.inf, -torch.inf], [3.0, 4.0]], requires_grad=True)
+    shares = torch.tensor([[0.25, 0.5], [0.0, 0.0], [0.75, 0.5]]).log()
+    output = Output(torch.zeros(1, 2, 1), normal(torch.zeros(1, 2, 1), 1.0), (), log_weights=shares)
+    torch.testing.assert_close(output.expectation(values), torch.tensor([2.5, 3.0]))
+    output.expectation(values).sum().backward()
+    torch.testing.assert_close(values.grad, shares.exp())
+    expected = torch.tensor([0.25 * math.e + 0.75 * math.e**3, 0.5 * math.e**2 + 0.5 * math.e**4]).log()
+    bound = importance_weighted_bound(values, shares)
+    torch.testing.assert_close(bound, expected)
+    values.grad = None
+    bound.sum().backward()
+    assert values.grad is not None
+    assert torch.isfinite(values.grad).all()
+    torch.testing.assert_close(values.grad.sum(0), torch.ones(2))
+    assert (values.grad[1] == 0).all()
+
+
+def test_expectation_of_values_of_many_dimensions() -> None:
+    shares = torch.tensor([[0.25, 0.5], [0.75, 0.5]], dtype=torch.float64).log()
+    values = torch.randn(2, 2, 3, 4, dtype=torch.float64)
+    output = Output(torch.zeros(1, 2, 1), normal(torch.zeros(1, 2, 1), 1.0), (), log_weights=shares)
+    expected = torch.einsum("sb,sbij->bij", shares.exp(), values)
+    torch.testing.assert_close(output.expectation(values), expected)
+    torch.testing.assert_close(output.expectation(values[:1]), values[0])  # the same for all samples

@@ -75,7 +75,7 @@ class Output:
         levels: the latents, top of the generative path first.
         mask: 1 where the target is observed and 0 where it is missing, broadcastable to the target; None: all observed.
         log_weights: log of weights that sum to one over samples, (samples, batch), where samples enumerate a discrete
-            latent; None: samples are draws and count equally.
+            latent (-inf for values that it cannot have); None: samples are draws and count equally.
         penalties: named scalars in nats per example that are added to the loss.
     """
 
@@ -106,10 +106,12 @@ class Output:
         return rates[0] if len(rates) == 1 else torch.stack(torch.broadcast_tensors(*rates)).sum(0)
 
     def expectation(self, values: Tensor) -> Tensor:
-        """E_q of `values`, (samples, batch), as their (weighted) mean over samples, (batch,)."""
+        """E_q of `values`, (samples or 1, batch, ...), as their (weighted) mean over samples, (batch, ...)."""
         if self.log_weights is None:
             return values.mean(0)
-        return (self.log_weights.exp() * values).sum(0)
+        shares = self.log_weights.reshape(self.log_weights.shape + (1,) * (values.ndim - 2))
+        # What counts nothing may be infinite, which times 0 would be a NaN.
+        return (shares.exp() * values.masked_fill(shares.isneginf(), 0.0)).sum(0)
 
     def average(self, values: Tensor) -> Tensor:
         """Mean over the batch of E_q of `values`, (samples, batch): a scalar."""
@@ -141,10 +143,11 @@ def importance_weighted_bound(weights: Tensor, shares: Tensor | None = None) -> 
 
     Args:
         weights: log w, (k, batch).
-        shares: log of what each sample counts, (k, batch), in place of 1/k: `Output.log_weights`.
+        shares: log of what each sample counts, (k, batch), in place of 1/k: `Output.log_weights`. Where it is -inf the
+            sample counts nothing, whatever its weight.
     """
     if shares is not None:
-        return torch.logsumexp(weights + shares, 0)
+        return torch.logsumexp((weights + shares).masked_fill(shares.isneginf(), -torch.inf), 0)
     return torch.logsumexp(weights, 0) - math.log(weights.shape[0])
 
 

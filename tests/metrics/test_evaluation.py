@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import class_gaussians as known
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jensen.autoencoders import VAE, AutoEncoder
+from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.config import NetConfig
 from jensen.data import Batch, load_data
 from jensen.likelihoods import Gaussian
@@ -267,3 +270,135 @@ def test_wrong_arguments() -> None:
 def test_no_bits_for_a_discretised_likelihood_of_dequantised_data() -> None:
     # Equal numbers of levels, but the values lie between them.
     assert bits_per_dim(-1.0, 3, likelihood_levels=4, data_levels=4, transform="dequantise") is None
+
+
+def test_a_conditional_model_is_told_the_condition() -> None:
+    """With the exact posterior every bound is log p(x | y), and one of a wrong label is another."""
+    data = known.data(300)
+    assert data.label is not None
+    found = evaluate(known.conditional(), data, samples=300)
+    own = known.log_likelihood(data.x).gather(1, data.label[:, None]).mean().item()
+    assert found.log_likelihood == pytest.approx(own, abs=1e-4)
+    assert found.elbo == pytest.approx(own, abs=0.02)
+    with torch.no_grad():
+        codes = known.conditional().encode(data.x, data.label)
+        mean = codes * known.W + known.M[data.label]
+    assert found.reconstruction_error == pytest.approx((mean - data.x).square().mean().item(), rel=1e-4)
+    assert found.discrete_rate is None
+    wrong = known.Labelled(data.x, (data.label + 1) % 3)
+    assert evaluate(known.conditional(), wrong, samples=3).log_likelihood < own - 1  # type: ignore[operator]
+
+
+def test_only_scored_values_count() -> None:
+    data = known.data(200)
+    assert data.label is not None
+    x = data.x.clone()
+    x[:, 1] = float("nan")
+    mask = torch.tensor([[1.0, 0.0, 1.0]])
+    kept = [0, 2]
+    encoder = nn.Linear(2 * known.CLASSES, 2)
+
+    class Zero(nn.Module):
+        def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+            out: Tensor = 0 * encoder(torch.cat([x.nan_to_num(), condition], 1))
+            return out
+
+    model = VAE(
+        (3,),
+        1,
+        condition_shape=(3,),
+        likelihood=Gaussian(known.NOISE),
+        encoder=Zero(),
+        decoder=known.nets()["decoder"],
+    )
+    found = evaluate(model, known.Labelled(x, data.label, mask=mask), samples=3000)
+    part = torch.distributions.MultivariateNormal(known.M[data.label][:, kept], known.COVARIANCE[kept][:, kept])
+    assert found.log_likelihood == pytest.approx(part.log_prob(x[:, kept]).mean().item(), abs=0.02)
+    assert found.dims == 2
+    error = (known.M[data.label] - x)[:, kept].square().mean().item()
+    assert found.reconstruction_error == pytest.approx(error, rel=1e-5)
+    # A mask of each datum's own: sums over all that is scored.
+    own = torch.ones(200, 3)
+    own[:, 1] = 0
+    own[100:, 2] = 0
+    found = evaluate(model, known.Labelled(x, data.label, mask=own), samples=2)
+    squares = (known.M[data.label] - x).square()
+    error = (squares[:, 0].sum() + squares[:100, 2].sum()).item() / 300
+    assert found.reconstruction_error == pytest.approx(error, rel=1e-5)
+    assert found.dims == 2  # 1.5, rounded
+
+
+def test_bits_are_a_scored_value() -> None:
+    data = load_data("digits", transform="binarise-static")
+    model = VAE(data.shape, 2, net=NetConfig(width=8))
+    x = data.test.batch(torch.arange(50)).x
+    mask = torch.zeros(1, *data.shape)
+    mask[..., :4] = 1
+    found = evaluate(model, known.Labelled(x, None, mask=mask, levels=2), samples=20)
+    assert found.log_likelihood is not None
+    assert found.dims == 32
+    assert found.bits_per_dim == pytest.approx(-found.log_likelihood / 32 / math.log(2))
+
+
+@pytest.mark.parametrize("at_once", [10, 100, 2**20])
+def test_an_enumerated_class_is_summed_out(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With exact codes every draw gives log sum_y p(x, y), whatever q(y | x)."""
+    monkeypatch.setattr(evaluation, "VALUES_AT_ONCE", at_once)
+    data = known.data(60, told=False)
+    joint = known.log_likelihood(data.x) + known.log_prior()
+    for classifier in (None, nn.Linear(3, 3)):
+        found = importance_weighted_log_likelihood(known.semi_supervised(classifier=classifier), data.x, samples=5)
+        torch.testing.assert_close(found.float(), joint.logsumexp(1), atol=1e-4, rtol=1e-4)
+    assert data.label is not None
+    own = importance_weighted_log_likelihood(known.semi_supervised(), data.x, samples=5, condition=data.label)
+    torch.testing.assert_close(own.float(), joint.gather(1, data.label[:, None])[:, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_evaluation_of_a_semi_supervised_model_by_enumeration() -> None:
+    data = known.data(400, told=False)
+    classifier = nn.Linear(3, 3)
+    model = known.semi_supervised(exact=False, classifier=classifier)
+    found = evaluate(model, data, samples=200)
+    joint = known.log_likelihood(data.x) + known.log_prior()
+    assert found.log_likelihood == pytest.approx(joint.logsumexp(1).mean().item(), abs=0.02)
+    with torch.no_grad():
+        q = classifier(data.x).softmax(1)
+        of_class = [model.encoder(data.x, F.one_hot(torch.full((400,), y), 3).float()) for y in range(3)]
+    class_kl = (q * (q.log() - known.log_prior())).sum(1).mean().item()
+    code_kl = torch.stack([0.5 * (n.loc**2 + n.scale**2 - 1) - n.scale.log() for n in of_class])[..., 0]
+    kl = (q.T * code_kl).sum(0).mean().item()
+    means = (q.T * torch.stack([n.loc[:, 0] for n in of_class])).sum(0)
+    assert found.discrete_rate == pytest.approx(class_kl, rel=1e-4)
+    assert found.kl_per_dimension == pytest.approx([kl], rel=1e-4)
+    assert found.rate == pytest.approx(class_kl + kl, rel=1e-4)
+    assert (found.latent, found.active_units) == (1, active_units(means[:, None]))
+    # E_q of the squared residual, by class: that of the mean and that of the code's spread.
+    residual = torch.stack([data.x - n.loc * known.W - known.M[y] for y, n in enumerate(of_class)]).square().sum(-1)
+    spread = torch.stack([n.scale[:, 0] ** 2 for n in of_class]) * known.W.square().sum()
+    squares = (q.T * (residual + spread)).sum(0).mean().item()
+    distortion = squares / (2 * known.NOISE**2) + 1.5 * math.log(2 * math.pi * known.NOISE**2)
+    assert found.distortion == pytest.approx(distortion, abs=0.02)
+    assert found.elbo == pytest.approx(-found.distortion - class_kl - kl, rel=1e-4)
+    assert "rate of the class" in {row[0] for row in found.table()}
+
+
+def test_enumerated_classes_share_the_memory() -> None:
+    recorder = Recorder(nn.Linear(2 + 3, 2000))
+
+    class Told(nn.Module):
+        def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+            out: Tensor = recorder(torch.cat([z, condition], 1))
+            return out
+
+    model = SemiSupervisedVAE(
+        (3,),
+        2,
+        condition_shape=(3,),
+        likelihood="gaussian",
+        target_shape=(2000,),
+        encoder=known.Together(nn.Linear(6, 4)),
+        decoder=Told(),
+    )
+    importance_weighted_log_likelihood(model, torch.randn(4, 3), torch.randn(4, 2000), 1000)
+    assert max(recorder.sizes) <= 2**20 // 2000
+    assert sum(recorder.sizes) == 3 * 1000 * 4

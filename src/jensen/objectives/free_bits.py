@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jensen.bound import Level, Output
 from jensen.objectives.base import Context, check_weight
-from jensen.objectives.codes import flat, weights_of
+from jensen.objectives.codes import flat
 from jensen.objectives.elbo import Elbo, Price
 
 __all__ = ["FreeBits"]
@@ -42,7 +42,4 @@ class FreeBits(Elbo):
 
     def _per_dimension(self, output: Output, level: Level) -> Tensor:
         """Mean over batch and samples of the KL of each dimension, (D,)."""
-        kl = flat(level.kl(self.analytic))
-        if output.log_weights is None:
-            return kl.mean((0, 1))
-        return (weights_of(output, kl).unsqueeze(-1) * kl).sum(0).mean(0)
+        return output.expectation(flat(level.kl(self.analytic))).mean(0)
