@@ -95,7 +95,7 @@ def copied(vae: Run, tmp_path: Path) -> Run:
 
 
 def test_a_vae_gets_every_section(vae: Run, evaluation: Evaluation, page: Page) -> None:
-    pictures = ["curves", "reconstructions", "samples", "neighbours", "latent-space", "walk", "kl"]
+    pictures = ["curves", "reconstructions", "samples", "neighbours", "latent-space", "walk", "kl", "traversals"]
     assert page.sections == ["headline", *pictures, "configuration", "next"]
     assert len(page.images) == len(pictures)
     for row in headline(evaluation, gather(vae)):
@@ -183,7 +183,7 @@ def test_warnings_are_shown_in_words(vae: Run, evaluation: Evaluation) -> None:
 def test_a_collapsed_posterior_is_told_even_without_an_evaluation(
     copied: Run, monkeypatch: pytest.MonkeyPatch, mean: float, collapsed: bool
 ) -> None:
-    monkeypatch.setattr(VAE, "posterior", lambda model, x: Normal(torch.full((len(x), 3), mean), 1.0))
+    monkeypatch.setattr(VAE, "posterior", lambda model, x, condition=None: Normal(torch.full((len(x), 3), mean), 1.0))
     assert ("the posterior has collapsed" in Page(write_report(copied)).text) is collapsed
 
 

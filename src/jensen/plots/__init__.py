@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from jensen.plots.animation import save_animation
 from jensen.plots.calibration import confidences, reliability
+from jensen.plots.conditional import class_grid, inpainting
 from jensen.plots.estimators import variance_ladder
+from jensen.plots.factors import factor_matrix
 from jensen.plots.files import png, save
 from jensen.plots.gradients import (
     GaussianPair,
@@ -25,22 +27,28 @@ from jensen.plots.posterior import elbo_trace, pairs, prior_posterior
 from jensen.plots.random_latents import Decoded, LatentProbe, random_latents
 from jensen.plots.scaling import loglog_scaling
 from jensen.plots.tables import table_reconstructions, table_samples
+from jensen.plots.tradeoff import TradeOff, tradeoff
 from jensen.plots.training import curves, schedule
+from jensen.plots.traversals import traversals
 
 __all__ = [
     "Decoded",
     "GaussianPair",
     "LatentProbe",
+    "TradeOff",
     "ascent_paths",
+    "class_grid",
     "confidences",
     "curves",
     "elbo_curve",
     "elbo_trace",
     "ellipses",
     "emission_table",
+    "factor_matrix",
     "fit_frame",
     "gradient_field",
     "image_grid",
+    "inpainting",
     "intervals",
     "kl_per_dimension",
     "latent_space",
@@ -63,6 +71,8 @@ __all__ = [
     "table_reconstructions",
     "table_samples",
     "topics",
+    "tradeoff",
+    "traversals",
     "variance_ladder",
     "walk",
 ]

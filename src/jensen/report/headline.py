@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from jensen.metrics import Evaluation
+from jensen.report.choices import objective, told
 from jensen.report.html import Row
 from jensen.report.material import HeldOut, Material
 
@@ -13,10 +16,9 @@ COLLAPSED = 0.1  # nats
 
 
 def summary(material: Material) -> str:
-    """One or two sentences: model, data, training."""
+    """A few sentences: model, data, condition, objective, training."""
     config, history = material.run.config, material.history
-    kind = "variational auto-encoder" if config.model.kind == "vae" else "plain auto-encoder"
-    kind = kind if material.predicts is None else "encoder-decoder"
+    kind = _kind(material)
     start = "An" if kind.startswith("e") else "A"
     aim = "" if material.predicts is None else f" that predicts the property “{material.predicts}”"
     aim = f" that removes {config.data.corruption} noise" if config.data.corruption != "none" else aim
@@ -26,6 +28,9 @@ def summary(material: Material) -> str:
         f"{start} {kind}{aim}, with {material.model.latent} latent dimensions, on {config.data.name} "
         f"({what}); the likelihood p(x | z) is {config.model.likelihood}."
     )
+    if material.told:
+        text += f" {told(material)}"
+    text += objective(config.objective, material.model.latent, math.prod(material.run.facts.target_shape))
     if history:
         speed = f"{history['images_per_second'][-1]:,.0f}" if "images_per_second" in history else ""
         seconds = f" in {_duration(history['seconds'][-1])}" if "seconds" in history else ""
@@ -34,15 +39,30 @@ def summary(material: Material) -> str:
     return text
 
 
+def _kind(material: Material) -> str:
+    if material.predicts is not None:
+        return "encoder-decoder"
+    kind = material.run.config.model.kind
+    if kind == "semi-supervised":
+        return "semi-supervised variational auto-encoder"
+    return ("conditional " if material.told else "") + ("variational" if kind == "vae" else "plain") + " auto-encoder"
+
+
 def headline(evaluation: Evaluation, material: Material) -> list[Row]:
     """Rows of the headline table, each explained to a newcomer; what has no meaning for the model is left out."""
     binarised = material.run.config.data.transform.startswith("binarise")
-    rows = _bounds(evaluation, "binarised value" if binarised else "value") if evaluation.elbo is not None else []
+    rows = []
+    if evaluation.elbo is not None:
+        start = "What training raises: a" if material.run.config.objective.kind == "elbo" else "A"
+        rows = _bounds(evaluation, "binarised value" if binarised else "value", _given(material), start)
     if material.predicts is not None and material.held_out is not None:
         rows.extend(_accuracy(material.held_out, material.predicts))
     if evaluation.rate is not None:
         meaning = "What the code says about the example: the KL divergence of the encoder's answer from the prior."
         rows.append(Row("Rate", f"{evaluation.rate:.2f}", "nats", meaning))
+    if evaluation.discrete_rate is not None:
+        meaning = "The part of the rate that is the class: 0 where the model cannot tell it, and guesses as p(y) does."
+        rows.append(Row("Rate of the class", f"{evaluation.discrete_rate:.2f}", "nats", meaning))
     rows.append(Row("Distortion", f"{evaluation.distortion:.2f}", "nats", _distortion(evaluation, material)))
     if evaluation.active_units is not None:
         meaning = "Latent dimensions that the encoder uses: their value differs from example to example."
@@ -88,14 +108,23 @@ def notes(material: Material, evaluation: Evaluation | None) -> list[str]:
     return found
 
 
-def _bounds(evaluation: Evaluation, value: str) -> list[Row]:
+def _given(material: Material) -> str:
+    """What to add to the meaning of a bound."""
+    if not material.told or material.run.config.model.kind == "semi-supervised":
+        return ""
+    if material.told == "visible":
+        return " Here it is that of the hidden part, given the visible one."
+    return " Here it is that of the example given what the model is told of it."
+
+
+def _bounds(evaluation: Evaluation, value: str, given: str, start: str) -> list[Row]:
     rows = [
         Row(
             "ELBO",
             _with_error(evaluation.elbo, evaluation.elbo_error),
             "nats",
-            "What training raises: a lower bound on the log-probability that the model gives to data it has not seen. "
-            "Higher is better.",
+            f"{start} lower bound on the log-probability that the model gives to data it has not seen. "
+            f"Higher is better.{given}",
         )
     ]
     if evaluation.log_likelihood is not None:
@@ -155,7 +184,7 @@ def _with_error(value: float | None, error: float | None) -> str:
 
 def _best_epoch(material: Material) -> int | None:
     """The epoch whose weights were kept: the best validation score."""
-    for column, sign in (("valid/iwae", 1), ("valid/elbo", 1), ("valid/loss", -1)):
+    for column, sign in (("valid/score", 1), ("valid/iwae", 1), ("valid/elbo", 1), ("valid/loss", -1)):
         if column in material.history:
             scores = [sign * value for value in material.history[column]]
             return int(material.history["epoch"][scores.index(max(scores))])

@@ -5,17 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from jensen.autoencoders import VAE, EncoderDecoder
+from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.bound import Level
-from jensen.data import Data
+from jensen.data import Data, Split
+from jensen.data.visible import PARTS
 from jensen.errors import DataError
 from jensen.training import Run
 
-__all__ = ["SHOWN", "HeldOut", "Material", "gather"]
+__all__ = ["SHOWN", "HeldOut", "Material", "ToldKind", "gather", "known", "told_kind"]
+
+ToldKind = Literal["", "label", "visible", "image", "properties"]
+"""What kind of thing a model is told beside the datum; empty: nothing"""
 
 MOST_EXAMPLES = 2_000
 SHOWN = 20  # reconstructions of images
@@ -42,6 +48,18 @@ class HeldOut:
     """KL of each latent dimension, mean over the examples, in nats, (latent,); None without a posterior"""
     total: int
     """examples in the split"""
+    condition: Tensor | None = None
+    """what the model was told of each, (N, *condition_shape); an unknown label is the model's own guess"""
+    mask: Tensor | None = None
+    """1 where the target was to be predicted, (1, *target_shape); None: everywhere"""
+
+    def told(self, places: list[int] | slice) -> Tensor | None:
+        """The conditions at these places."""
+        return None if self.condition is None else self.condition[places]
+
+    def filled(self, places: list[int] | slice, made: Tensor) -> Tensor:
+        """`made` (..., B, *target_shape) with the pixels that were visible at these places as they are."""
+        return made if self.mask is None else torch.where(self.mask != 0, made, self.target[places])
 
 
 @dataclass(frozen=True)
@@ -55,6 +73,8 @@ class Material:
     """None where the data could not be had"""
     missing: str
     """why not"""
+    train: Split | None = None
+    """the training split, as the model sees it"""
 
     @property
     def generates(self) -> bool:
@@ -67,9 +87,26 @@ class Material:
         return self.run.config.data.target
 
     @property
+    def told(self) -> ToldKind:
+        """What kind of thing the model is told beside the datum."""
+        return told_kind(self.run)
+
+    @property
     def image(self) -> bool:
         """Whether data are images rather than rows of a table."""
         return len(self.run.facts.shape) == 3
+
+
+def told_kind(run: Run) -> ToldKind:
+    """What kind of thing a run's model is told beside the datum."""
+    asked, shape = run.config.data.condition, run.facts.condition_shape
+    if asked is None or shape is None:
+        return ""
+    if asked == "label":
+        return "label"
+    if len(shape) == 3:
+        return "visible" if asked in PARTS else "image"
+    return "properties"
 
 
 def gather(run: Run) -> Material:
@@ -80,10 +117,10 @@ def gather(run: Run) -> Material:
     """
     model = run.model()
     try:
-        held_out, missing = _held_out(model, run.data(transform="none")), ""
+        data = run.data(transform="none")
     except DataError as error:
-        held_out, missing = None, str(error)
-    return Material(run, model, run.history(), held_out, missing)
+        return Material(run, model, run.history(), None, str(error))
+    return Material(run, model, run.history(), _held_out(model, data), "", data.train)
 
 
 def _held_out(model: EncoderDecoder, data: Data) -> HeldOut:
@@ -93,20 +130,26 @@ def _held_out(model: EncoderDecoder, data: Data) -> HeldOut:
     # Decoding is what takes time: of images only those that are shown.
     decoded = SHOWN if len(model.target_shape) == 3 else count
     size = max(1, min(500, VALUES_AT_ONCE // math.prod(split.shape)))
-    columns: dict[str, list[Tensor]] = {name: [] for name in ("x", "clean", "target", "codes", "decoded", "kl")}
+    names = ("x", "clean", "target", "codes", "decoded", "kl", "condition")
+    columns: dict[str, list[Tensor]] = {name: [] for name in names}
+    mask = None
     for start in range(0, count, size):
         places = torch.arange(start, min(start + size, count))
         batch = split.batch(places)
-        codes, kl = _encode(model, batch.x)
+        condition, mask = known(model, batch.x, batch.condition), batch.mask
+        codes, kl = _encode(model, batch.x, condition)
         made: dict[str, Tensor | None] = {
             "x": batch.x,
             "clean": pure.batch(places).x,
             "target": batch.target,
             "codes": codes,
             "kl": kl,
+            "condition": condition,
         }
         if start < decoded:
-            made["decoded"] = model.decode(codes[: decoded - start])
+            shown = slice(decoded - start)
+            again = model.decode(codes[shown], condition=None if condition is None else condition[shown])
+            made["decoded"] = again if mask is None else torch.where(mask != 0, again, batch.target[shown])
         for name, values in made.items():
             if values is not None:
                 columns[name].append(values)
@@ -121,12 +164,22 @@ def _held_out(model: EncoderDecoder, data: Data) -> HeldOut:
         decoded=joined["decoded"],
         kl=joined["kl"].double().mean(0) if "kl" in joined else None,
         total=len(split),
+        condition=joined.get("condition"),
+        mask=mask,
     )
 
 
-def _encode(model: EncoderDecoder, x: Tensor) -> tuple[Tensor, Tensor | None]:
+def known(model: EncoderDecoder, x: Tensor, condition: Tensor | None) -> Tensor | None:
+    """The condition, (batch, *condition_shape), with the model's likeliest class where a label is unknown."""
+    if condition is None or not isinstance(model, SemiSupervisedVAE):
+        return condition
+    guess = torch.nn.functional.one_hot(model.classify(x).argmax(-1), condition.shape[-1])
+    return torch.where(condition.sum(-1, keepdim=True) > 0, condition, guess.to(condition.dtype))
+
+
+def _encode(model: EncoderDecoder, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Codes (batch, latent), and their KL from the prior (batch, latent) where there is one."""
     if not isinstance(model, VAE):
-        return model.encode(x), None
-    posterior = model.posterior(x)
-    return posterior.mean, Level(posterior.mean, posterior, model.prior()).kl()
+        return model.encode(x, condition=condition), None
+    posterior = model.posterior(x, condition=condition)
+    return posterior.mean, Level(posterior.mean, posterior, model.prior(condition)).kl()

@@ -10,8 +10,9 @@ import torch
 
 from jensen.files import write_text
 from jensen.metrics import Evaluation
+from jensen.report.further import MEASUREMENTS, further_rows
 from jensen.report.headline import headline, notes, summary
-from jensen.report.html import Embedded, embed, render
+from jensen.report.html import Embedded, Row, embed, render
 from jensen.report.material import Material, gather
 from jensen.report.pictures import pictures
 from jensen.training import Run
@@ -35,37 +36,43 @@ def write_report(run: Run, evaluation: Evaluation | None = None, *, seed: int = 
     Raises:
         CheckpointError: the run has no checkpoint, or it is damaged.
     """
-    split = "test"
+    split, more = "test", list[Row]()
     if evaluation is None:
-        evaluation, split = _saved_evaluation(run)
+        evaluation, split, more = _saved_evaluation(run)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         material = gather(run)
         drawn = pictures(material, evaluation)
-    page = _render(material, evaluation, split, embed(run.path / "figures" / "report", drawn))
+    page = _render(material, evaluation, split, more, embed(run.path / "figures" / "report", drawn))
     path = run.path / "report.html"
     write_text(path, page)
     return path
 
 
-def _saved_evaluation(run: Run) -> tuple[Evaluation | None, str]:
-    """RUN/evaluation.json and the split that it is about; None where there is none or another version wrote it."""
+def _saved_evaluation(run: Run) -> tuple[Evaluation | None, str, list[Row]]:
+    """RUN/evaluation.json, the split that it is about, and rows of what else was measured.
+
+    None where there is no such file, or another version wrote it.
+    """
     try:
         found = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
         split = str(found.pop("split", "test"))
-        return Evaluation(**found), split
+        more = {name: found.pop(name) for name in MEASUREMENTS if name in found}
+        return Evaluation(**found), split, further_rows(more)
     except (OSError, ValueError, TypeError, AttributeError):
-        return None, "test"
+        return None, "test", []
 
 
-def _render(material: Material, evaluation: Evaluation | None, split: str, embedded: list[Embedded]) -> str:
+def _render(
+    material: Material, evaluation: Evaluation | None, split: str, more: list[Row], embedded: list[Embedded]
+) -> str:
     return render(
         "report.html",
         name=material.run.path.resolve().name,
         summary=summary(material),
         evaluation=evaluation,
         split=split,
-        rows=[] if evaluation is None else headline(evaluation, material),
+        rows=[] if evaluation is None else [*headline(evaluation, material), *more],
         notes=notes(material, evaluation),
         evaluate=f"jensen evaluate {_quoted(material.run)}",
         report=f"jensen report {_quoted(material.run)}",
@@ -88,10 +95,33 @@ def _commands(material: Material) -> list[tuple[str, str]]:
         more = [("Go on where training stopped", f"jensen train --resume {path}")]
     commands = [*more, ("Evaluate on unseen data", f"jensen evaluate {path}")]
     if material.generates:
-        commands.append(("Draw new data from the prior", f"jensen sample {path} --number 64"))
+        commands += _drawing(material, path)
+        knows = " --disentanglement" if material.train is not None and material.train.factors is not None else ""
+        commands.append(("Ask what the latents know", f"jensen evaluate {path} --samples 100 --information{knows}"))
     if material.predicts is None:
         commands.append(("Reconstruct test data", f"jensen reconstruct {path}"))
-        if len(run.facts.shape) == 3:
+        if len(run.facts.shape) == 3 and material.told != "visible":
             commands.append(("Walk from test example 0 to 1", f"jensen interpolate {path} 0 1"))
         commands.append(("Compress data to codes", f"jensen encode {path} --split test -o codes.npz"))
     return [*commands, ("Write this page anew", f"jensen report {path}")]
+
+
+def _drawing(material: Material, path: str) -> list[tuple[str, str]]:
+    """How to draw from the prior, given what the model is told."""
+    facts = material.run.facts
+    if material.told == "visible":
+        return [("Fill in the hidden part of test images", f"jensen inpaint {path}")]
+    if material.told == "label":
+        first = shlex.quote(facts.condition_names[0])
+        return [
+            ("Draw new data of every class", f"jensen sample {path}"),
+            ("Draw new data of one class", f"jensen sample {path} --label {first} --number 64"),
+            ("Ask whether the class is heard", f"jensen evaluate {path} --samples 100 --classify"),
+        ]
+    if material.told == "properties":
+        middle = zip(facts.condition_names, facts.condition_mean, strict=True)
+        words = shlex.quote(",".join(f"{name}={mean:.3g}" for name, mean in middle))
+        return [("Draw new data with chosen properties", f"jensen sample {path} --attributes {words}")]
+    if material.told == "image":
+        return []
+    return [("Draw new data from the prior", f"jensen sample {path} --number 64")]

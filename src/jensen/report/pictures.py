@@ -8,7 +8,9 @@ from torch import Tensor
 from jensen import plots
 from jensen.autoencoders import VAE
 from jensen.metrics import Evaluation
-from jensen.metrics.evaluation import ACTIVE_VARIANCE
+from jensen.report import latent_pictures
+from jensen.report.conditional_pictures import conditional_samples
+from jensen.report.factor_pictures import factors
 from jensen.report.html import Picture
 from jensen.report.material import SHOWN, HeldOut, Material
 
@@ -25,14 +27,20 @@ def pictures(material: Material, evaluation: Evaluation | None) -> list[Picture]
     if held_out is not None:
         found.append(_predictions(material, held_out) if material.predicts else _reconstructions(material, held_out))
     found.append(_samples(material, held_out))
-    if held_out is not None:
+    if held_out is None:
+        return found
+    if material.image and material.generates:
+        found.append(_neighbours(material, held_out))
+    found.append(latent_pictures.latent_space(material, held_out))
+    # The ends of a walk between different visible parts would not be the two data.
+    if material.image and material.predicts is None and len(held_out.x) > 1 and material.told != "visible":
+        found.append(_walk(material, held_out))
+    if held_out.kl is not None:
+        found.append(latent_pictures.kl(held_out, held_out.kl, evaluation))
         if material.image and material.generates:
-            found.append(_neighbours(material, held_out))
-        found.append(_latent_space(material, held_out))
-        if material.image and material.predicts is None and len(held_out.x) > 1:
-            found.append(_walk(material, held_out))
-        if held_out.kl is not None:
-            found.append(_kl(held_out, held_out.kl, evaluation))
+            found.append(latent_pictures.traversals(material, held_out, evaluation))
+        if material.train is not None and material.train.factors is not None:
+            found.append(factors(material, material.train, latent_pictures.information(held_out.kl, evaluation)))
     return found
 
 
@@ -62,6 +70,11 @@ def _reconstructions(material: Material, held_out: HeldOut) -> Picture:
     originals, made = held_out.target[:count], held_out.decoded[:count]
     seen = held_out.x[:count] if corrupted else None
     text = "Test images, never seen in training, through the encoder and back: both rows should show the same."
+    if material.told == "visible":
+        text = (
+            "Test images, never seen in training, through the encoder and back. The visible part is shown as it is: "
+            "only the hidden part is the model's, here with a code made from the whole image."
+        )
     if corrupted:
         text = (
             "The model sees the corrupted image (top) and should return the clean one (bottom), which it is not shown."
@@ -110,6 +123,8 @@ def _samples(material: Material, held_out: HeldOut | None) -> Picture:
             "examples/random_latents.py shows this, also at growing distance from an encoded datum, beside a VAE "
             "that was trained the same way.",
         )
+    if material.told:
+        return conditional_samples(material, held_out)
     drawn = material.model.sample(SAMPLES if material.image else 1_000)
     if material.image:
         return Picture(
@@ -134,7 +149,7 @@ def _samples(material: Material, held_out: HeldOut | None) -> Picture:
 def _neighbours(material: Material, held_out: HeldOut) -> Picture:
     assert isinstance(material.model, VAE)
     chosen = _different_classes(held_out, 5)
-    near = material.model.neighbours(held_out.clean[chosen], NEAR)
+    near = material.model.neighbours(held_out.clean[chosen], NEAR, condition=held_out.told(chosen))
     return Picture(
         "neighbours",
         "New images near a datum",
@@ -142,42 +157,23 @@ def _neighbours(material: Material, held_out: HeldOut) -> Picture:
         "the others are decoded from z′ = μ + σε with new noise ε. "
         "They should vary, and stay what they are.",
         f"{len(chosen)} rows, each a test image followed by {NEAR} decoded variations of it.",
-        plots.neighbours(held_out.clean[chosen], near, title="Variations of test images"),
-    )
-
-
-def _latent_space(material: Material, held_out: HeldOut) -> Picture:
-    vae = held_out.kl is not None
-    names = held_out.class_names if held_out.labels is not None else ()
-    coloured = "density in colour"
-    if held_out.labels is not None:
-        coloured = "coloured by class" + (", which the model was not told" if material.predicts is None else "")
-    part = (
-        f"{len(held_out.codes):,} of {held_out.total:,}"
-        if len(held_out.codes) < held_out.total
-        else f"{held_out.total:,}"
-    )
-    text = f"The codes of {part} test examples, {coloured}."
-    if material.model.latent > 2:
-        text += " Their first two principal components are drawn, so classes that overlap here may be apart elsewhere."
-    if vae:
-        text += " The circle holds 95% of the prior: where it is empty of codes, samples may look odd."
-    return Picture(
-        "latent-space",
-        "Latent space",
-        text,
-        f"Scatter plot of the codes of {len(held_out.codes)} test examples.",
-        plots.latent_space(held_out.codes, held_out.labels, names, prior=vae, title="Codes of test examples"),
+        plots.neighbours(held_out.clean[chosen], held_out.filled(chosen, near), title="Variations of test images"),
     )
 
 
 def _walk(material: Material, held_out: HeldOut) -> Picture:
-    start, end = _different_classes(held_out, 2)
+    start, end = _alike(held_out) if material.told else _different_classes(held_out, 2)
     first, last = held_out.clean[start], held_out.clean[end]
-    paths: dict[str, Tensor] = {"linear": material.model.interpolate(first, last, NEAR, "linear")}
+    given = held_out.told([start])
+    condition = None if given is None else given[0]
+    paths: dict[str, Tensor] = {
+        "linear": material.model.interpolate(first, last, NEAR, "linear", condition=condition),
+    }
     text = "Codes on the way from one test image (framed) to another, decoded."
+    if material.told:
+        text += " The model is told the same all the way: what it is told of the first image."
     if material.generates:
-        paths["spherical"] = material.model.interpolate(first, last, NEAR, "spherical")
+        paths["spherical"] = material.model.interpolate(first, last, NEAR, "spherical", condition=condition)
         text += (
             " The straight path passes near the centre, where in many dimensions a normal distribution has little "
             "mass; on the spherical one the code's length goes evenly from that of one end to that of the other."
@@ -196,24 +192,6 @@ def _walk(material: Material, held_out: HeldOut) -> Picture:
     )
 
 
-def _kl(held_out: HeldOut, kl: Tensor, evaluation: Evaluation | None) -> Picture:
-    variance = held_out.codes.var(0) if len(held_out.codes) > 1 else torch.zeros_like(held_out.codes[0])
-    active = variance > ACTIVE_VARIANCE
-    if evaluation is not None and evaluation.active_units is not None and len(kl) == len(variance):
-        # The whole split decides how many; here it is known which vary most.
-        active = torch.zeros_like(active)
-        active[variance.argsort(descending=True)[: evaluation.active_units]] = True
-        kl = torch.tensor(evaluation.kl_per_dimension)
-    return Picture(
-        "kl",
-        "KL per latent dimension",
-        "How much each latent dimension says about the example. A dimension near 0 equals the prior and is ignored by "
-        f"the decoder; it counts as active if its mean varies over the data (variance above {ACTIVE_VARIANCE}).",
-        f"Bar chart of the KL divergence of {len(kl)} latent dimensions, {int(active.sum())} of them active.",
-        plots.kl_per_dimension(kl, active if len(active) == len(kl) else None),
-    )
-
-
 def _different_classes(held_out: HeldOut, count: int) -> list[int]:
     """Places of examples, of different classes as far as there are, in the order of the split."""
     if held_out.labels is None:
@@ -226,3 +204,11 @@ def _different_classes(held_out: HeldOut, count: int) -> list[int]:
     while len(chosen) < min(count, len(held_out.x)):
         chosen.append(next(others))
     return chosen
+
+
+def _alike(held_out: HeldOut) -> tuple[int, int]:
+    """The first place, and another one whose condition is nearest to its own: of the same class, if that is it."""
+    assert held_out.condition is not None
+    first, *others = held_out.condition.flatten(1)
+    distance = (torch.stack(others) - first).norm(dim=1)
+    return 0, 1 + int(distance.argmin())

@@ -1,0 +1,95 @@
+"""Rows for what `jensen evaluate` measured beside the bound, from the numbers that it wrote."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jensen.report.html import Row
+
+__all__ = ["MEASUREMENTS", "further_rows"]
+
+SCORES = {
+    "MIG": "Mutual information gap: how much more the best latent knows of a factor than the second best.",
+    "DCI disentanglement": "Whether each latent serves one factor only.",
+    "FactorVAE score": "How often the latent that varies least tells which factor some examples share.",
+    "beta-VAE score": "How often a linear classifier tells from differences of codes which factor two examples share.",
+    "SAP": "Gap in predictive power between the best two latents of a factor.",
+}
+
+
+def further_rows(found: Mapping[str, Any]) -> list[Row]:
+    """Rows of every measurement that is there; what another version wrote is left out."""
+    rows: list[Row] = []
+    for name, make in MEASUREMENTS.items():
+        if name in found:
+            try:
+                rows += make(found[name])
+            except (KeyError, TypeError, ValueError):
+                continue
+    return rows
+
+
+def _information(found: Mapping[str, Any]) -> list[Row]:
+    of = f"over the {found['components']:,} examples of the training split"
+    meanings = {
+        "index_code_mi": (
+            "Mutual information I(x; z)",
+            f"What the code tells of which example it came from, {of}; at most the logarithm of their number, "
+            f"{math.log(found['components']):.2f}.",
+        ),
+        "total_correlation": (
+            "Total correlation",
+            "How far the latents depend on each other, in the codes of all examples together; 0 is independent.",
+        ),
+        "dimension_wise_kl": (
+            "Dimension-wise KL",
+            "How far each latent, in the codes of all examples together, is from its prior. These three sum to the "
+            "rate.",
+        ),
+    }
+    return [
+        Row(name, _signed(f"{found[key]:.2f} ± {found[f'{key}_error']:.2f}"), "nats", meaning)
+        for key, (name, meaning) in meanings.items()
+    ]
+
+
+def _disentanglement(found: Mapping[str, Any]) -> list[Row]:
+    values = found["values"]
+    examples = f" On {found['examples']:,} training examples; 1 is best."
+    return [Row(name, f"{values[name]:.2f}", "", words + examples) for name, words in SCORES.items() if name in values]
+
+
+def _agreement(found: Mapping[str, Any]) -> list[Row]:
+    meaning = (
+        f"Unsupervised disentanglement ranking: how far {len(found['runs']) - 1} other run(s) found the same latents; "
+        "0.9 where all agree."
+    )
+    return [Row("UDR", f"{found['value']:.2f}", "", meaning)]
+
+
+def _classification(found: Mapping[str, Any]) -> list[Row]:
+    meaning = (
+        f"Share of {found['examples']:,} examples whose class has the largest p(x | class); a model that ignores what "
+        f"it is told scores {found['chance']:.0%}."
+    )
+    rows = [Row("Bayes accuracy", f"{found['accuracy']:.1%} ± {found['accuracy_error']:.1%}", "", meaning)]
+    if found["recognition"] is not None:
+        meaning = "Share of the same examples whose class q(y | x) tells rightly: the model's own classifier."
+        rows.append(Row("Recognition accuracy", f"{found['recognition']:.1%}", "", meaning))
+    meaning = "Log-probability of an example given its class, from importance samples. Higher is better."
+    return [*rows, Row("log p(x | class)", _signed(f"{found['log_likelihood']:.2f}"), "nats", meaning)]
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "−")
+
+
+MEASUREMENTS: dict[str, Callable[[Mapping[str, Any]], list[Row]]] = {
+    "information": _information,
+    "disentanglement": _disentanglement,
+    "udr": _agreement,
+    "classification": _classification,
+}
+"""Keys in evaluation.json beside those of the bound."""
