@@ -61,3 +61,49 @@ def iris(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoder-decoder from the picture of a circle to whether it is large."""
     return _train(tmp_path_factory.mktemp("runs") / "large", "--data", "circles", "--target", "large", "--limit", "64")
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE of digits that is told their class."""
+    return _train(tmp_path_factory.mktemp("runs") / "labelled", "--condition", "label")
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a learned prior."""
+    return _train(tmp_path_factory.mktemp("runs") / "learned", "--condition", "label", "--prior", "learned")
+
+
+@pytest.fixture(scope="session")
+def semi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE of digits of which 50 labels are known."""
+    known = ("--model", "semi-supervised", "--condition", "label", "--labelled", "50")
+    return _train(tmp_path_factory.mktemp("runs") / "semi", *known, "--limit", "300")
+
+
+@pytest.fixture(scope="session")
+def upper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE of digits that is shown their upper half."""
+    return _train(tmp_path_factory.mktemp("runs") / "upper", "--condition", "upper-half", "--prior", "learned")
+
+
+@pytest.fixture(scope="session")
+def told_circles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE of circles that is told two of their three properties."""
+    few = ("--data", "circles", "--limit", "200", "--condition", "x,radius")
+    return _train(tmp_path_factory.mktemp("runs") / "told-circles", *few)
+
+
+@pytest.fixture(scope="session")
+def told_iris(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE of a table that is told the class."""
+    return _train(tmp_path_factory.mktemp("runs") / "told-iris", "--data", "iris", "--condition", "label")
+
+
+@pytest.fixture(scope="session")
+def circles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two beta-VAEs of circles that differ in their seed."""
+    few = ("--data", "circles", "--limit", "300", "--objective", "beta")
+    folder = tmp_path_factory.mktemp("runs")
+    return [_train(folder / f"seed-{seed}", *few, "--seed", str(seed)) for seed in (0, 1)]

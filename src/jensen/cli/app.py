@@ -30,18 +30,23 @@ Start here (embedded data, no download, under a minute):
   jensen report runs/digits-vae
   jensen infer mixture --data iris
 
+A model that is told the class, and one whose latents come apart:
+  jensen train --data digits --condition label
+  jensen train --data circles --objective beta
+
 `jensen COMMAND --help` explains a command."""
 
 COMMANDS = {
     "Learn": {
         "train": ("train:train", "learn a model and write a run, or go on with one"),
         "infer": ("infer:app", "fit a model to a table, texts or a series: mixtures, topics, regressions, ..."),
-        "evaluate": ("evaluate:evaluate", "how good a run is on data it has not seen"),
+        "evaluate": ("evaluate:evaluate", "how good a run is on unseen data, and what its latents know"),
     },
     "Use": {
-        "sample": ("sample:sample", "new images from the prior"),
+        "sample": ("sample:sample", "new images from the prior, of a class if the run was told it"),
         "reconstruct": ("reconstruct:reconstruct", "images through the model and back"),
         "denoise": ("reconstruct:denoise", "clean images from corrupted ones"),
+        "inpaint": ("inpaint:inpaint", "the hidden part of images, filled in"),
         "encode": ("codes:encode", "images to codes: compression"),
         "decode": ("codes:decode", "codes back to images"),
         "interpolate": ("sample:interpolate", "a walk between two images"),

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from jensen.cli.inputs import IMAGES, Scale, examples, load_npz, read, require_images
+from jensen.cli.conditions import Attributes, Label, Other, condition_for, filled, told
+from jensen.cli.inputs import (
+    IMAGES,
+    Scale,
+    conditioned,
+    examples,
+    load_npz,
+    own_condition,
+    pieces,
+    read,
+    require_images,
+)
 from jensen.cli.options import DataDirectory, Force, RunPath, SplitName
 from jensen.cli.outputs import claim, psnr, write_arrays, write_images
 from jensen.cli.screen import say, table
@@ -19,11 +30,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jensen.autoencoders import EncoderDecoder
+    from jensen.training import Run
 
 __all__ = ["decode", "encode"]
-
-AT_ONCE = 500
-"""Examples in memory together on their way through the model."""
 
 
 def encode(
@@ -33,10 +42,16 @@ def encode(
     output: Annotated[Path, Parameter(name=("--output", "-o"), metavar="FILE", help="where to write the codes, .npz")],
     split: Annotated[SplitName | None, Parameter(help="encode this part of the run's data instead of files")] = None,
     half: Annotated[bool, Parameter(negative="", help="16 bits a number instead of 32")] = False,
+    label: Label = None,
+    attributes: Attributes = None,
+    other: Other = None,
     force: Force = False,
     data_directory: DataDirectory = None,
 ) -> None:
     """Compress images to their codes; prints what it saves and what it costs.
+
+    Where the model is conditioned, what it was told is kept beside the codes:
+    decoding needs it. An unknown label is guessed.
 
     jensen encode runs/digits-vae --split test -o codes.npz
     jensen encode runs/mnist-vae a.png b.png -o codes.npz --half
@@ -50,18 +65,25 @@ def encode(
     opened = Run.open(run)
     path = claim(output, output, (".npz",), force)
     scale = Scale.of(opened, data_directory)
-    inputs = examples(opened, split, None, data_directory) if split else read(files, opened.facts.shape, scale)
+    if split:
+        own_condition("encode", label, attributes, other)
+        inputs = examples(opened, split, None, data_directory)
+    else:
+        inputs = conditioned(opened, read(files, opened.facts.shape, scale), label, attributes, other)
     model = opened.model()
+    told_each = _with_guesses(model, inputs.values, inputs.condition)
     with torch.no_grad():
-        codes = torch.cat([model.encode(part) for part in inputs.values.split(AT_ONCE)])
+        codes = torch.cat([model.encode(x, condition=known) for x, known in pieces(inputs.values, told_each)])
     stored = codes.half() if half else codes.float()
     if not torch.isfinite(stored).all():
         raise JensenError("the codes do not fit 16 bits; leave --half away")
-    write_arrays(path, {"codes": stored.numpy(), **_named(files, inputs.names)})
+    beside = {} if told_each is None else {"conditions": told_each.numpy()}
+    write_arrays(path, {"codes": stored.numpy(), **beside, **_named(files, inputs.names)})
     say(f"{len(codes)} codes: {path}")
-    rows = _sizes(inputs.values, stored, path)
+    rows = _sizes(inputs.values, stored, told_each, path)
     if opened.config.data.target is None:
-        rows.append(_quality(inputs.values, _decoded(model, stored.float()), image=inputs.values.ndim == 4))
+        restored = filled(opened, _decoded(model, stored.float(), told_each), told_each)
+        rows.append(_quality(inputs.values, restored, image=inputs.values.ndim == 4))
     table(rows)
 
 
@@ -73,10 +95,15 @@ def decode(
     output: Annotated[
         Path, Parameter(name=("--output", "-o"), metavar="PATH", help="a .npz file, or a folder for one .png an image")
     ],
+    label: Label = None,
+    attributes: Attributes = None,
     force: Force = False,
     data_directory: DataDirectory = None,
 ) -> None:
     """Restore images from their codes.
+
+    A conditional model is told what the file keeps beside the codes, or what
+    is said here: with another label, the same code in another class.
 
     jensen decode runs/digits-vae codes.npz -o restored
     jensen decode runs/digits-vae codes.npz -o restored.npz
@@ -91,11 +118,16 @@ def decode(
         require_images(opened, "no PNG files; write .npz")
     else:
         claim(output, output, (".npz",), force)
-    stored, names = _read_codes(codes)
+    arrays = load_npz(codes)
+    stored, names = _codes(arrays, codes)
     latent = opened.config.model.latent
     if stored.shape[1] != latent:
         raise DataError(f"{codes} holds codes of {stored.shape[1]} numbers, {run} has {latent}: from another run?")
-    values = _decoded(opened.model(), stored)
+    if label is not None or attributes is not None:
+        condition = condition_for(opened, label, attributes, len(stored))
+    else:
+        condition = _conditions(opened, arrays, codes, len(stored))
+    values = filled(opened, _decoded(opened.model(), stored, condition), condition)
     if folder:
         write_images(output, values, names, force)
     else:
@@ -104,19 +136,61 @@ def decode(
     say(f"{len(values)} decoded: {output}")
 
 
-def _decoded(model: EncoderDecoder, codes: Tensor) -> Tensor:
+def _with_guesses(model: EncoderDecoder, values: Tensor, condition: Tensor | None) -> Tensor | None:
+    """The condition, an unknown label replaced by the likeliest class: without one a code would not say which it is."""
+    import torch
+
+    from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
+
+    if condition is None or not isinstance(model, SemiSupervisedVAE):
+        return condition
+    with torch.no_grad():
+        likeliest = torch.cat([model.classify(x).argmax(-1) for x, _ in pieces(values, None)])
+    guesses = torch.nn.functional.one_hot(likeliest, condition.shape[1]).to(condition.dtype)
+    return torch.where(condition.any(1, keepdim=True), condition, guesses)
+
+
+def _decoded(model: EncoderDecoder, codes: Tensor, condition: Tensor | None) -> Tensor:
     import torch
 
     with torch.no_grad():
-        return torch.cat([model.decode(part) for part in codes.split(AT_ONCE)])
+        return torch.cat([model.decode(part, condition=known) for part, known in pieces(codes, condition)])
 
 
-def _read_codes(path: Path) -> tuple[Tensor, list[str]]:
+def _conditions(run: Run, arrays: Mapping[str, Any], path: Path, count: int) -> Tensor | None:
+    """What the file says that the model was told, (count, *condition_shape); None for a run that is told nothing.
+
+    Raises:
+        JensenError: the file says nothing.
+        DataError: what it says does not fit.
+    """
+    import torch
+
+    kind, shape = told(run), run.facts.condition_shape
+    if kind is None or shape is None:
+        return None
+    stored = arrays.get("conditions")
+    if stored is None:
+        flag = {"label": " or give --label", "attributes": " or give --attributes"}.get(kind, "")
+        raise JensenError(
+            f"{path} has no array 'conditions', and {run.path} is conditioned on {run.config.data.condition}: encode "
+            f"again with `jensen encode {run.path}`{flag}"
+        )
+    if stored.shape != (count, *shape) or stored.dtype.kind not in "fiub":
+        raise DataError(
+            f"{path} has conditions of shape {stored.shape}, {run.path} needs {(count, *shape)}: from another run?"
+        )
+    tensor = torch.from_numpy(stored.astype("float32"))
+    if not torch.isfinite(tensor).all():
+        raise DataError(f"{path} has conditions that are not finite")
+    return tensor
+
+
+def _codes(arrays: Mapping[str, Any], path: Path) -> tuple[Tensor, list[str]]:
     """Codes (B, latent) float32 and a name for each."""
     import numpy as np
     import torch
 
-    arrays = load_npz(path)
     codes: Any = arrays.get("codes")
     if codes is None or codes.ndim != 2 or codes.dtype.kind != "f" or len(codes) == 0:
         raise DataError(f"{path} holds no codes (an array 'codes', a row an image); `jensen encode` writes such files")
@@ -137,14 +211,24 @@ def _named(files: Sequence[Path], names: Sequence[str]) -> dict[str, Any]:
     return {"names": np.array([name.encode("utf-8") for name in names])} if images else {}
 
 
-def _sizes(values: Tensor, codes: Tensor, path: Path) -> list[tuple[str, str, str]]:
-    """Bytes in and out. Values count as they are usually kept: a byte a pixel, four a number of a table."""
+def _sizes(values: Tensor, codes: Tensor, condition: Tensor | None, path: Path) -> list[tuple[str, str, str]]:
+    """Bytes in and out. Values count as they are usually kept: a byte a pixel, four a number of a table.
+
+    What the model is told counts as known to whoever decodes.
+    """
     width = 1 if values.ndim == 4 else 4
     before, after = values.numel() * width, codes.numel() * codes.element_size()
     shape = " x ".join(str(size) for size in values.shape[1:])
+    beside = []
+    if condition is not None:
+        told_bytes = condition.numel() * condition.element_size()
+        beside.append(
+            ("condition", f"{told_bytes:,} bytes", "what the model was told (or guessed), not counted as out")
+        )
     return [
         ("in", f"{before:,} bytes", f"{len(values)} of {shape}, {8 * width} bits a value"),
         ("out", f"{after:,} bytes", f"{len(codes)} of {codes.shape[1]}, {8 * codes.element_size()} bits a number"),
+        *beside,
         ("file", f"{path.stat().st_size:,} bytes", "with its header"),
         ("ratio", f"{before / after:.2f}", "in / out"),
     ]

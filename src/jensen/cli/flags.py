@@ -29,7 +29,21 @@ __all__ = ["COMMON", "Key", "assemble", "config_keys", "parameters", "section_pa
 
 RENAMES = {"data.name": "data", "data.directory": "data-dir"}
 
-COMMON = {"data", "data-dir", "corruption", "model", "latent", "likelihood", "net", "objective", "samples", "kl-weight"}
+COMMON = {
+    "data",
+    "data-dir",
+    "corruption",
+    "condition",
+    "labelled",
+    "model",
+    "latent",
+    "likelihood",
+    "net",
+    "objective",
+    "beta",
+    "samples",
+    "kl-weight",
+}
 COMMON |= {"epochs", "batch-size", "lr", "patience", "accelerator", "compile", "tensorboard", "seed"}
 """Flags on the first page of help; ``--help-all`` shows every one."""
 

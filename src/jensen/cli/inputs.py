@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jensen.cli.conditions import condition_for, part_shown, told
 from jensen.errors import DataError, JensenError
 
 if TYPE_CHECKING:
@@ -20,10 +21,26 @@ if TYPE_CHECKING:
     from jensen.data import Data
     from jensen.training import Run
 
-__all__ = ["IMAGES", "Inputs", "Scale", "clean_data", "examples", "load_npz", "read", "require_images", "require_same"]
+__all__ = [
+    "IMAGES",
+    "Inputs",
+    "Scale",
+    "clean_data",
+    "condition_for",
+    "conditioned",
+    "examples",
+    "load_npz",
+    "own_condition",
+    "pieces",
+    "read",
+    "require_images",
+    "require_same",
+]
 
 ARRAYS = (".npz", ".npy")
 IMAGES = (".png", ".jpg", ".jpeg")
+AT_ONCE = 500
+"""Examples on their way through a model together: bounds memory, however many there are."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,8 @@ class Inputs:
     values: Tensor
     """(B, *shape) float32"""
     names: list[str]
+    condition: Tensor | None = None
+    """what the model is told of each, (B, *condition_shape) float32; None: nothing"""
 
 
 @dataclass(frozen=True)
@@ -77,7 +96,53 @@ def examples(run: Run, split: str, places: Sequence[int] | None, directory: Path
     beyond = [place for place in wanted if not 0 <= place < len(part)]
     if beyond:
         raise DataError(f"there is no example {beyond[0]}: the {split} split has 0 to {len(part) - 1}")
-    return Inputs(part.batch(torch.tensor(wanted)).x, [f"{split}-{place:05d}" for place in wanted])
+    batch = part.batch(torch.tensor(wanted))
+    return Inputs(batch.x, [f"{split}-{place:05d}" for place in wanted], batch.condition)
+
+
+def conditioned(
+    run: Run, inputs: Inputs, label: str | None = None, attributes: str | None = None, other: Path | None = None
+) -> Inputs:
+    """`inputs` from files with what a conditional model is told of them.
+
+    One label, or one set of attributes, holds for all; the visible part of an image is cut from it; `other` is a file
+    with the other image of each, or one for all.
+
+    Raises:
+        JensenError: the run needs to be told something that is not given, or something else.
+        DataError: `other` cannot be read, or does not fit.
+    """
+    kind, count = told(run), len(inputs.values)
+    if other is not None and kind != "image":
+        raise JensenError(f"{run.path} is conditioned on {run.config.data.condition or 'nothing'}; leave --other out")
+    if kind not in ("image", "part") or label is not None or attributes is not None:
+        return replace(inputs, condition=condition_for(run, label, attributes, count))
+    if kind == "part":
+        return replace(inputs, condition=part_shown(run, inputs.values))
+    shape = run.facts.condition_shape
+    if other is None or shape is None:
+        raise JensenError(
+            f"{run.path} is conditioned on {run.config.data.condition}, another image of {shape}: give it with --other"
+        )
+    images = read([other], shape).values
+    if len(images) not in (1, count):
+        raise DataError(f"{other} holds {len(images)} images for {count} files; give one for each, or one for all")
+    return replace(inputs, condition=images.expand(count, *shape))
+
+
+def pieces(values: Tensor, condition: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """`AT_ONCE` rows of `values` (B, ...) at a time, with what a model is told of each."""
+    parts = values.split(AT_ONCE)
+    told_parts: Sequence[Tensor | None] = [None] * len(parts) if condition is None else condition.split(AT_ONCE)
+    return zip(parts, told_parts, strict=True)
+
+
+def own_condition(command: str, *given: str | Path | None) -> None:
+    """Raise `JensenError` if something is `given` that examples of a run's own data bring with them."""
+    if any(value is not None for value in given):
+        raise JensenError(
+            f"{command}: --label, --attributes and --other are for files; examples of the run's data have their own"
+        )
 
 
 def read(paths: Sequence[Path], shape: tuple[int, ...], scale: Scale | None = None) -> Inputs:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from jensen.cli.inputs import Scale, clean_data, examples, read, require_images, require_same
+from jensen.cli.conditions import Attributes, Label, Other, filled
+from jensen.cli.inputs import (
+    Scale,
+    clean_data,
+    conditioned,
+    examples,
+    own_condition,
+    pieces,
+    read,
+    require_images,
+    require_same,
+)
 from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
 from jensen.cli.outputs import claim, free, psnr, put, write_arrays, write_images
 from jensen.cli.screen import say, table
@@ -23,20 +34,17 @@ if TYPE_CHECKING:
 
 __all__ = ["denoise", "reconstruct", "through"]
 
-AT_ONCE = 500
-"""Examples decoded together: bounds memory, whatever the input's length."""
-
 Number = Annotated[
     int, Parameter(name=("--number", "-n"), converter=whole(1), metavar="INT", help="how many of the split")
 ]
 
 
-def through(model: EncoderDecoder, x: Tensor) -> Tensor:
-    """Reconstructions of x, (B, *shape), in pieces."""
+def through(model: EncoderDecoder, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    """Reconstructions of x, (B, *shape), in pieces, by a model that is told `condition`, (B, *condition_shape)."""
     import torch
 
     with torch.no_grad():
-        return torch.cat([model.reconstruct(part) for part in x.split(AT_ONCE)])
+        return torch.cat([model.reconstruct(part, condition=known) for part, known in pieces(x, condition)])
 
 
 def reconstruct(
@@ -47,6 +55,9 @@ def reconstruct(
     ],
     number: Number = 20,
     split: Annotated[SplitName, Parameter(help="which part of the data")] = "test",
+    label: Label = None,
+    attributes: Attributes = None,
+    other: Other = None,
     output: Output = None,
     force: Force = False,
     data_directory: DataDirectory = None,
@@ -55,6 +66,7 @@ def reconstruct(
 
     jensen reconstruct runs/digits-vae
     jensen reconstruct runs/mnist-vae mine.png -o mine-again.png
+    jensen reconstruct runs/mnist-conditional three.png --label 3
     """
     from jensen.plots import reconstructions, save, table_reconstructions
     from jensen.training import Run
@@ -65,10 +77,11 @@ def reconstruct(
     path = claim(output, run / "figures" / "reconstructions.png", (".png", ".npz"), force)
     scale = Scale.of(opened, data_directory)
     if files:
-        inputs = read(files, opened.facts.shape, scale)
+        inputs = conditioned(opened, read(files, opened.facts.shape, scale), label, attributes, other)
     else:
+        own_condition("reconstruct", label, attributes, other)
         inputs = examples(opened, split, _first(opened, number, split, data_directory), data_directory)
-    made = through(opened.model(), inputs.values)
+    made = filled(opened, through(opened.model(), inputs.values, inputs.condition), inputs.condition)
     if path.suffix == ".npz":
         originals, copies = scale.to_own(inputs.values), scale.to_own(made)
         write_arrays(path, {"originals": originals.numpy(), "reconstructions": copies.numpy()})
@@ -101,6 +114,9 @@ def denoise(
         Parameter(metavar="NUMBER", help="standard deviation, or share of values hit, if not as trained"),
     ] = None,
     seed: Seed = 0,
+    label: Label = None,
+    attributes: Attributes = None,
+    other: Other = None,
     force: Force = False,
     data_directory: DataDirectory = None,
 ) -> None:
@@ -119,10 +135,11 @@ def denoise(
     require_images(opened, "nothing to denoise here")
     if files:
         folder = free(run / "denoised") if output is None else output
-        inputs = read(files, opened.facts.shape)
-        write_images(folder, through(opened.model(), inputs.values), inputs.names, force)
+        inputs = conditioned(opened, read(files, opened.facts.shape), label, attributes, other)
+        write_images(folder, through(opened.model(), inputs.values, inputs.condition), inputs.names, force)
         say(f"{len(inputs.names)} images: {folder}")
         return
+    own_condition("denoise", label, attributes, other)
     trained = opened.config.data
     kind = corruption or trained.corruption
     if kind == "none":
@@ -146,7 +163,7 @@ def _before_and_after(
     torch.manual_seed(seed)
     split = clean_data(run, directory, **changes).test
     batch = split.batch(torch.arange(min(number, len(split))))
-    made = through(run.model(), batch.x)
+    made = through(run.model(), batch.x, batch.condition)
     figure = reconstructions(batch.target, made, corrupted=batch.x)
     put(path, lambda temporary: save(figure, temporary))
     say(f"{len(made)} test images, corruption {changes['corruption']} {changes['corruption_strength']}: {path}")

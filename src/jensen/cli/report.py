@@ -14,9 +14,11 @@ __all__ = ["report"]
 def report(run: AnyRunPath, /) -> None:
     """Write RUN/report.html, one file with all there is to see of a run.
 
-    Curves, reconstructions, samples, latent space, and what `jensen evaluate`
-    found, if it was asked before; of a posterior the bound, the model's own
-    pictures, means and intervals.
+    Curves, reconstructions, samples (a class a row, or the hidden part filled
+    in, where the model was told something), latent space, what each latent does
+    and which factor it knows, and what `jensen evaluate` found, if it was asked
+    before; of a posterior the bound, the model's own pictures, means and
+    intervals.
 
     jensen report runs/digits-vae
     jensen report runs/iris-mixture

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from jensen.cli.inputs import Inputs, Scale, examples, read, require_images, require_same
+from jensen.cli.conditions import Label, class_number, condition_for, told
+from jensen.cli.inputs import Inputs, Scale, conditioned, examples, read, require_images, require_same
 from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
 from jensen.cli.outputs import claim, put, write_arrays
 from jensen.cli.screen import say
@@ -18,21 +20,56 @@ if TYPE_CHECKING:
 
     from jensen.training import Run
 
-__all__ = ["interpolate", "sample"]
+__all__ = ["Temperature", "interpolate", "sample"]
 
 
 AT_ONCE = 500
 """Samples decoded together: bounds memory, however many are asked for."""
+COLUMNS = 10
+"""Samples of each class, where no number is given."""
+
+Temperature = Annotated[
+    float, Parameter(metavar="NUMBER", help="spread of the codes; below 1 more typical and less varied")
+]
+Number = Annotated[
+    int | None,
+    Parameter(
+        name=("--number", "-n"),
+        converter=whole(1),
+        metavar="INT",
+        help="how many [default: 64]; of each class, where there are several [default: 10]",
+    ),
+]
+Labels = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--label",
+        metavar="CLASS",
+        negative="",
+        consume_multiple=False,
+        help="run conditioned on labels: which class, by name or number; several: again, or with commas",
+    ),
+]
+Attributes = Annotated[
+    list[str] | None,
+    Parameter(
+        name=("--attribute", "--attributes"),
+        metavar="NAME=NUMBER",
+        negative="",
+        consume_multiple=False,
+        help="run conditioned on properties: their values in own units; several: again, or with commas",
+    ),
+]
 
 
 def sample(
     run: RunPath,
     /,
     *,
-    number: Annotated[int, Parameter(name=("--number", "-n"), converter=whole(1), metavar="INT", help="how many")] = 64,
-    temperature: Annotated[
-        float, Parameter(metavar="NUMBER", help="spread of the codes; below 1 more typical and less varied")
-    ] = 1.0,
+    number: Number = None,
+    label: Labels = None,
+    attribute: Attributes = None,
+    temperature: Temperature = 1.0,
     seed: Seed = 0,
     output: Output = None,
     force: Force = False,
@@ -40,35 +77,104 @@ def sample(
     """Draw codes from the prior and decode them: data that never were.
 
     A .png shows images in a grid; a .npz holds images, or rows of a table in
-    its own units, as an array.
+    its own units, as an array, and the labels where the run has them.
 
     jensen sample runs/digits-vae
     jensen sample runs/digits-vae -n 1000 --temperature 0.8 -o new.npz
-    """
-    import torch
 
-    from jensen.plots import image_grid, save
+    A run conditioned on labels (jensen train --condition label) draws the
+    classes that are asked for, or every class, one a row; down a column z is
+    the same. A run conditioned on properties is told their values:
+
+    jensen sample runs/mnist-classes
+    jensen sample runs/mnist-classes --label 3 --label 7
+    jensen sample runs/circles-told --attribute x=10,y=12,radius=5
+    """
     from jensen.training import Run
 
     opened = Run.open(run)
+    _require_words(opened)
     suffix = ".png" if len(opened.facts.target_shape) == 3 else ".npz"
     path = claim(output, run / "figures" / f"samples{suffix}", (".png", ".npz"), force)
     if path.suffix == ".png":
         require_images(opened, "no picture of samples; write .npz")
-    model = opened.model()
-    torch.manual_seed(seed)
+    classes, conditions = _asked(opened, label, attribute)
+    several = len(classes) > 1
+    count = number or (COLUMNS if several else 64)
     try:
-        with torch.no_grad():
-            sizes = [min(AT_ONCE, number - done) for done in range(0, number, AT_ONCE)]
-            values = torch.cat([model.sample(size, temperature) for size in sizes])
+        values = _drawn(opened, conditions, count, temperature, seed)
     except (TypeError, ValueError) as error:
         raise JensenError(str(error)) from None
-    if path.suffix == ".png":
-        put(path, lambda temporary: save(image_grid(values), temporary))
-    else:
-        own = values if opened.config.data.target is not None else Scale.of(opened).to_own(values)
-        write_arrays(path, {"images" if values.ndim == 4 else "values": own.numpy()})
-    say(f"{number} samples: {path}")
+    (_draw if path.suffix == ".png" else _write)(opened, path, values, classes)
+    words = f"{count} samples of each of {len(classes)} classes" if several else f"{count} samples"
+    say(f"{words}: {path}")
+
+
+def _require_words(run: Run) -> None:
+    """Raise `JensenError` if what the run is conditioned on cannot be said in words."""
+    kind = told(run)
+    if kind == "part":
+        raise JensenError(
+            f"{run.path} fills in what is hidden of an image: `jensen inpaint {run.path}` shows it an image to fill in"
+        )
+    if kind == "image":
+        raise JensenError(
+            f"{run.path} is conditioned on another image ({run.config.data.condition}), which words cannot give; "
+            f"`jensen report {run.path}` shows samples for test examples"
+        )
+
+
+def _asked(run: Run, label: Sequence[str] | None, attribute: Sequence[str] | None) -> tuple[list[int], Tensor | None]:
+    """Classes that were asked for (all if none was; none without labels), and a condition for each row of samples."""
+    import torch
+
+    words = [word.strip() for given in label or () for word in given.split(",")]
+    joined = None if attribute is None else ",".join(attribute)
+    if told(run) != "label" or joined is not None:
+        return [], condition_for(run, words[0] if words else None, joined)
+    names = run.facts.condition_names
+    classes = [class_number(word, names) for word in words] if words else list(range(len(names)))
+    twice = next((place for place in classes if classes.count(place) > 1), None)
+    if twice is not None:
+        raise JensenError(f"--label: {names[twice]} is given twice")
+    return classes, torch.eye(len(names))[classes]
+
+
+def _drawn(run: Run, conditions: Tensor | None, count: int, temperature: float, seed: int) -> Tensor:
+    """Samples, (rows, count, *target_shape): a row for each condition, with the same noise in all."""
+    import torch
+
+    model = run.model()
+    if conditions is not None:
+        from jensen.report.generate import samples_by_row
+
+        return samples_by_row(model, conditions, count, temperature, seed=seed)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        sizes = [min(AT_ONCE, count - done) for done in range(0, count, AT_ONCE)]
+        return torch.cat([model.sample(size, temperature) for size in sizes])[None]
+
+
+def _draw(run: Run, path: Path, values: Tensor, classes: Sequence[int]) -> None:
+    """Samples (rows, count, *target_shape) as a picture: of several classes a row each, else a grid."""
+    from jensen.plots import class_grid, image_grid, save
+
+    names = [run.facts.condition_names[place] for place in classes]
+    figure = class_grid(values, names) if len(values) > 1 else image_grid(values[0])
+    put(path, lambda temporary: save(figure, temporary))
+
+
+def _write(run: Run, path: Path, values: Tensor, classes: Sequence[int]) -> None:
+    """Samples (rows, count, *target_shape) as arrays, with their labels where they have such."""
+    import numpy as np
+
+    every = values.flatten(0, 1)
+    own = every if run.config.data.target is not None else Scale.of(run).to_own(every)
+    arrays = {"images" if every.ndim == 4 else "values": own.numpy()}
+    if classes:
+        arrays["labels"] = np.repeat(np.array(classes, dtype=np.int64), values.shape[1])
+        arrays["class_names"] = np.array(run.facts.condition_names)
+    write_arrays(path, arrays)
 
 
 def interpolate(
@@ -82,6 +188,7 @@ def interpolate(
         Literal["linear", "spherical"],
         Parameter(help="spherical keeps the length of the code, which a straight line shortens in the middle"),
     ] = "linear",
+    label: Label = None,
     split: Annotated[SplitName, Parameter(help="which part of the data I and J count in")] = "test",
     output: Output = None,
     force: Force = False,
@@ -89,8 +196,12 @@ def interpolate(
 ) -> None:
     """Walk from the code of one image to that of another, decoding on the way.
 
+    A conditional run is told the same all the way: what it is told of the
+    first image, or --label.
+
     jensen interpolate runs/digits-vae 0 1
     jensen interpolate runs/digits-vae a.png b.png --path spherical -o walk.png
+    jensen interpolate runs/mnist-classes 0 1 --label 3
     """
     import torch
 
@@ -101,23 +212,41 @@ def interpolate(
     require_same(opened, "interpolate")
     target = claim(output, run / "figures" / f"walk-{Path(start).stem}-{Path(end).stem}.png", (".png",), force)
     require_images(opened, "no walk to draw")
+    if told(opened) == "part":
+        raise JensenError(
+            f"{run} fills in what is hidden of an image, and two images hide different things: there is no walk "
+            f"between them; see `jensen inpaint {run}`"
+        )
     first, last = (_one(opened, place, split, data_directory) for place in (start, end))
+    condition = _all_the_way(opened, first, label, is_file=not start.isdigit())
     with torch.no_grad():
-        images = opened.model().interpolate(first, last, steps, path)
+        images = opened.model().interpolate(first.values[0], last.values[0], steps, path, condition)
     names = [f"{split} example {place}" if place.isdigit() else Path(place).name for place in (start, end)]
     title = f"From {names[0]} to {names[1]}, {path}"
-    put(target, lambda temporary: save(walk(images, (first, last), title=title), temporary))
+    put(target, lambda temporary: save(walk(images, (first.values[0], last.values[0]), title=title), temporary))
     say(f"{steps} steps from {names[0]} to {names[1]}: {target}")
 
 
-def _one(run: Run, place: str, split: str, directory: Path | None) -> Tensor:
-    inputs: Inputs
-    if place.isdigit():
-        inputs = examples(run, split, [int(place)], directory)
-    elif not Path(place).suffix:
-        raise JensenError(f"{place!r} is neither a place in the split (0, 1, ...) nor an image file")
+def _all_the_way(run: Run, first: Inputs, label: str | None, *, is_file: bool) -> Tensor | None:
+    """What the model is told on a walk that begins at `first`, (*condition_shape,); None: nothing."""
+    if label is not None:
+        found = condition_for(run, label)
+    elif is_file and told(run) in ("attributes", "image"):
+        raise JensenError(
+            f"{run.path} is conditioned on {run.config.data.condition}, which no image file tells: start from an "
+            "example of the data"
+        )
     else:
-        inputs = read([Path(place)], run.facts.shape)
-        if len(inputs.values) != 1:
-            raise JensenError(f"{place} holds {len(inputs.values)} images; a walk needs one at each end")
-    return inputs.values[0]
+        found = (conditioned(run, first) if is_file else first).condition
+    return None if found is None else found[0]
+
+
+def _one(run: Run, place: str, split: str, directory: Path | None) -> Inputs:
+    if place.isdigit():
+        return examples(run, split, [int(place)], directory)
+    if not Path(place).suffix:
+        raise JensenError(f"{place!r} is neither a place in the split (0, 1, ...) nor an image file")
+    inputs = read([Path(place)], run.facts.shape)
+    if len(inputs.values) != 1:
+        raise JensenError(f"{place} holds {len(inputs.values)} images; a walk needs one at each end")
+    return inputs

@@ -104,7 +104,7 @@ def _tell(run: Run, reported: bool) -> None:
         rows.append(("objective", meaning))
     after = [f"jensen evaluate {run.path}"]
     if run.config.data.target is None:
-        after.append(f"jensen {_next(run)} {run.path}")
+        after.append(f"jensen {_use(run)} {run.path}")
     if reported:
         rows.append(("report", str(run.path / "report.html")))
     else:
@@ -112,13 +112,13 @@ def _tell(run: Run, reported: bool) -> None:
     table([*rows, ("next", after[0]), *(("", line) for line in after[1:])])
 
 
-def _next(run: Run) -> str:
-    """What one would want to see of a run."""
-    from jensen.data.visible import PARTS
+def _use(run: Run) -> str:
+    """The command that shows best what this model does."""
+    from jensen.cli.conditions import told
 
-    if run.config.data.condition in PARTS:
-        return "inpaint"
-    return "reconstruct" if run.config.model.kind == "autoencoder" else "sample"
+    if run.config.model.kind == "autoencoder":
+        return "reconstruct"
+    return {"part": "inpaint", "attributes": "reconstruct", "image": "reconstruct"}.get(told(run) or "", "sample")
 
 
 def _meaning(run: Run) -> str:
