@@ -47,6 +47,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.bbvi --quick --json bbvi.json
 	$(BIN)/python -m benchmarks.gradient_cost --quick --json gradient_cost.json
 	$(BIN)/python -m benchmarks.local_reparameterisation --quick --json local_reparameterisation.json
+	$(BIN)/python -m benchmarks.disentanglement --quick --json disentanglement.json
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
