@@ -32,6 +32,7 @@ from torch import Tensor
 from jensen import VAE, evaluate, load_data, train
 from jensen.config import NetConfig
 from jensen.data import Data
+from jensen.data.visible import PARTS
 from jensen.metrics.classification import classify
 from jensen.plots import save
 from jensen.plots.conditional import class_grid, inpainting
@@ -41,16 +42,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mnist": {"net": NetConfig(kind="mlp", width=400, depth=2), "epochs": 30, "latent": 16, "limit": 10_000},
 }
 SHOWN = 8  # pictures a figure has in a row or column
-PARTS = (
-    "upper-left",
-    "upper-right",
-    "lower-left",
-    "lower-right",
-    "upper-half",
-    "lower-half",
-    "left-half",
-    "right-half",
-)
 
 
 def fitted(name: str, **choices: Any) -> tuple[VAE, Data]:

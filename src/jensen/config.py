@@ -118,7 +118,7 @@ class DataConfig(Section):
     condition: str | None = Field(
         None,
         description="what the model is told beside the datum: label, names of properties (x,radius), or the visible "
-        "part of an image (upper-half, upper-left, ...), whose rest is then to be predicted",
+        "part of an image (upper-half, upper-left, all-but-upper-left, ...), whose rest is then to be predicted",
     )
     labelled: Count | None = Field(
         None, description="condition label: keep this many training labels, equally many a class; the rest is unknown"

@@ -9,16 +9,9 @@ from jensen.errors import ConfigError
 
 __all__ = ["PARTS", "shown", "visible"]
 
-PARTS = (
-    "left-half",
-    "right-half",
-    "upper-half",
-    "lower-half",
-    "upper-left",
-    "upper-right",
-    "lower-left",
-    "lower-right",
-)
+REST = "all-but-"
+QUARTERS = ("upper-left", "upper-right", "lower-left", "lower-right")
+PARTS = ("left-half", "right-half", "upper-half", "lower-half", *QUARTERS, *(REST + name for name in QUARTERS))
 
 
 def visible(part: str, height: int, width: int) -> Tensor:
@@ -38,8 +31,10 @@ def visible(part: str, height: int, width: int) -> Tensor:
         "right": column >= (width + 1) // 2,
     }
     inside = torch.ones(height, width, dtype=torch.bool)
-    for side in part.removesuffix("-half").split("-"):
+    for side in part.removeprefix(REST).removesuffix("-half").split("-"):
         inside = inside & sides[side]
+    if part.startswith(REST):
+        inside = ~inside
     if bool(inside.all()) or not bool(inside.any()):
         raise ConfigError(f"data.condition: {part} of an image of {height} x {width} pixels is all of it or nothing")
     return inside.float()[None]
