@@ -160,7 +160,13 @@ def score_model(model: EncoderDecoder, data: Data, settings: Settings) -> Score:
     held_out = evaluate(model, Few(data.test, settings.held_out), samples=1, seed=settings.seed)
     parts = information(model, data.train, codes=settings.codes, seed=settings.seed)
     codes, factors, kl = encode_pool(model, data.test, settings.pool, settings.seed)
-    if held_out.elbo is None or held_out.elbo_error is None or held_out.rate is None or kl is None:
+    if (
+        held_out.elbo is None
+        or held_out.elbo_error is None
+        or held_out.rate is None
+        or kl is None
+        or parts.dimension_wise_kl is None
+    ):
         raise JensenError("a model without a posterior has no place in this benchmark")
     active = [float(value) > INFORMATIVE for value in kl]
     gaps = mig(codes, factors, seed=settings.seed)

@@ -174,7 +174,7 @@ def our_trainer(case: SpeedCase, method: str) -> Contender:
     from jensen.autoencoders import VAE
     from jensen.objectives import make_objective
     from jensen.training import Position, Trainer
-    from jensen.training.loop import make_fabric
+    from jensen.training.fabric import make_fabric
 
     def ignore(position: Position) -> None:
         """Record nothing."""

@@ -61,7 +61,7 @@ def jensen_trainer(case: Case, **settings: object) -> Callable[[], object]:
     from jensen.config import TrainConfig
     from jensen.objectives import Elbo
     from jensen.training import Position, Trainer
-    from jensen.training.loop import make_fabric
+    from jensen.training.fabric import make_fabric
 
     def ignore(position: Position) -> None:
         """Record nothing."""

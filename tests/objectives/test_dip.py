@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.distributions import Normal
 
+from jensen.bound import Level, Output
 from jensen.objectives import Dip
 
 
@@ -55,6 +59,82 @@ def test_white_codes_cost_nothing_more(made: Callable[..., Any]) -> None:
     assert loss.terms["dip_off_diagonal"].item() == pytest.approx(0.0, abs=1e-12)
     assert loss.terms["dip_diagonal"].item() == pytest.approx(0.0, abs=1e-12)
     assert Dip("i", diagonal=1.0)(output).terms["dip_diagonal"].item() == pytest.approx(3 * 0.25)
+
+
+def with_prior(output: Output, loc: Tensor, scale: Tensor) -> Output:
+    return replace(output, levels=(replace(output.levels[0], prior=Normal(loc, scale)),))
+
+
+@pytest.mark.parametrize("dip", ["i", "ii"])
+@pytest.mark.parametrize("lead", [(1, 9), (9,), (2, 9)])
+def test_the_target_is_the_covariance_of_draws_from_a_learned_prior(
+    dip: Literal["i", "ii"], lead: tuple[int, ...], made: Callable[..., Any]
+) -> None:
+    output, leaves = made(2, 9, (4,))
+    loc, scale = torch.randn(*lead, 4).double() + 2, torch.rand(*lead, 4).double() + 0.3
+    told = with_prior(output, loc, scale)
+    draws = Normal(loc, scale).sample(torch.Size([40_000])).reshape(-1, 4).numpy()
+    (target,) = Dip(dip).targets(told)
+    np.testing.assert_allclose(target.numpy(), np.cov(draws, rowvar=False), atol=0.05)
+    means, sigma = leaves["q_loc"].detach().numpy()[0], leaves["q_log_scale"].detach().exp().numpy()[0]
+    covariance = np.cov(means, rowvar=False, bias=True) + (np.diag((sigma**2).mean(0)) if dip == "ii" else 0)
+    off, on = penalties(covariance - target.numpy() + np.eye(4))
+    terms = Dip(dip, 3.0, 7.0)(told).terms
+    assert terms["dip_off_diagonal"].item() == pytest.approx(3 * off, rel=1e-9)
+    assert terms["dip_diagonal"].item() == pytest.approx(7 * on, rel=1e-9)
+
+
+def test_a_prior_of_all_data_is_its_variances(made: Callable[..., Any]) -> None:
+    output, _ = made(1, 9, (4,))
+    scale = torch.tensor([0.5, 1.0, 2.0, 3.0]).double()
+    (target,) = Dip("i").targets(with_prior(output, torch.full((4,), 1e6).double(), scale))
+    assert torch.equal(target, torch.diag(scale.square()))
+    (target,) = Dip().targets(output)
+    assert torch.equal(target, torch.eye(4).double())
+
+
+def test_codes_that_are_their_learned_prior_cost_nothing_more(forms: dict[str, Callable[[], Any]]) -> None:
+    """In type i the means alone are asked for the whole variance, as they are with a prior N(0, I)."""
+    output, leaves = forms["learned prior"]()
+    loc = output.levels[0].posterior.loc
+    correlated = torch.stack([loc[..., 0], 3 * loc[..., 0], loc[..., 2]], -1).detach()  # structure of the prior's own
+    scale = leaves["q_log_scale"].detach().exp()
+    q = Normal(correlated, scale)
+    same = replace(output, levels=(Level(q.sample(), q, Normal(correlated.clone(), scale.clone())),))
+    variances = scale.square().mean((0, 1))
+    for dip, diagonal in (("ii", 0.0), ("i", variances.square().sum().item())):
+        terms = Dip(dip, 1.0, 1.0)(same).terms  # type: ignore[arg-type]
+        assert terms["rate"].item() == pytest.approx(0.0, abs=1e-12)
+        assert terms["dip_off_diagonal"].item() == pytest.approx(0.0, abs=1e-12)
+        assert terms["dip_diagonal"].item() == pytest.approx(diagonal, abs=1e-12)
+
+
+def test_the_target_of_enumerated_samples_weighs_the_priors_of_the_classes(
+    forms: dict[str, Callable[[], Any]],
+) -> None:
+    output, _ = forms["enumerated"]()
+    y, z = output.levels
+    prior = Normal(torch.randn(4, 1, 3).double(), torch.rand(4, 1, 3).double() + 0.3)
+    (found,) = Dip("ii").targets(replace(output, levels=(y, replace(z, prior=prior))))
+    weights = output.log_weights.exp().detach().numpy().ravel()
+    means, variances = (values.expand(4, 8, 3).reshape(-1, 3).numpy() for values in (prior.mean, prior.variance))
+    expected = np.cov(means, rowvar=False, bias=True, aweights=weights)
+    expected += np.diag((weights[:, None] * variances).sum(0) / weights.sum())
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-9)
+
+
+def test_small_covariances_beside_large_variances_are_not_lost(made: Callable[..., Any]) -> None:
+    """A difference of the sum of all squares and of those on the diagonal would be rounded to 0."""
+    output, _ = made(1, 8, (3,))
+    loc = 2 * torch.tensor([[i >> place & 1 for place in range(3)] for i in range(8)]).float() - 1
+    loc[:, 0] *= 1024
+    loc[:, 1] += loc[:, 0] / 2**20  # covariance 1 with the first
+    q = Normal(loc.unsqueeze(0), torch.ones(1, 8, 3))
+    level = Level(q.loc, q, Normal(torch.tensor(0.0), torch.tensor(1.0)))
+    found = Dip("i", 1.0, 0.0)(replace(output, levels=(level,))).terms["dip_off_diagonal"].item()
+    exact = np.cov(loc.double().numpy(), rowvar=False, bias=True)
+    assert found == pytest.approx(penalties(exact)[0], rel=1e-3)
+    assert found == pytest.approx(2, rel=1e-3)
 
 
 def test_enumerated_samples_count_by_their_weight(forms: dict[str, Callable[[], Any]]) -> None:

@@ -14,6 +14,7 @@ from torch.distributions import Normal
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
+from jensen.autoencoders import VAE
 from jensen.bound import Level, Output
 from jensen.objectives import Context, Factor
 from jensen.objectives.factor import _drawn, _permuted
@@ -196,3 +197,16 @@ def test_codes_of_another_size_are_refused(made: Callable[..., Any]) -> None:
     output, _ = made()
     with pytest.raises(ValueError, match=r"for codes of 4 numbers, but those of the model have 3: give latent=3"):
         small(4)(output)
+
+
+def test_the_discriminator_fits_the_model_that_is_trained() -> None:
+    objective = Factor(discriminator_width=8, discriminator_depth=1)
+    with pytest.raises(ValueError, match=r"no discriminator yet: call prepare\(latent\)"):
+        objective(VAE((4,), 3, likelihood="gaussian")(torch.randn(6, 4)))
+    objective.prepare(3)
+    first = next(objective.parameters())
+    objective.prepare(5)  # it is there already
+    assert next(objective.parameters()) is first
+    assert objective.latent == 3
+    assert first.shape == (8, 3)
+    assert "gamma=10.0" in repr(objective)

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
+from jensen.config import NetConfig
 from jensen.objectives import Context, Elbo, FreeBits
 
 
@@ -58,9 +60,22 @@ def test_enumerated_samples_count_by_their_weight(forms: dict[str, Callable[[], 
     output, _ = forms["enumerated"]()
     y, z = output.levels
     weights = output.log_weights.exp()
-    means = torch.cat([y.kl()[0].mean().reshape(1), (weights.unsqueeze(-1) * z.kl()).sum(0).mean(0)])
-    expected = -output.average(output.log_likelihood()) + means.clamp(min=0.5).sum()
+    means = (weights.unsqueeze(-1) * z.kl()).sum(0).mean(0)
+    expected = -output.average(output.log_likelihood()) + means.clamp(min=0.5).sum() + y.kl()[0].mean()
     torch.testing.assert_close(FreeBits(0.5)(output).value, expected)
+
+
+@pytest.mark.parametrize("known", [1, 6])
+def test_sampled_kl_with_known_labels(known: int) -> None:
+    """Classes that a label rules out have a log q(y | x) of -inf."""
+    model = SemiSupervisedVAE((5,), 3, net=NetConfig(width=8), likelihood="gaussian", condition_shape=(4,))
+    condition = torch.eye(4)[torch.arange(6) % 4]
+    condition[known:] = 0
+    loss = FreeBits(0.5, kl="monte-carlo")(model(torch.randn(6, 5), condition=condition))
+    assert torch.isfinite(loss.value)
+    assert all(torch.isfinite(term) for term in loss.terms.values())
+    gradients = torch.autograd.grad(loss.value, list(model.parameters()))
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_the_floor_is_under_the_mean_over_all_devices(made: Callable[..., Any]) -> None:

@@ -15,7 +15,7 @@ from torch.distributions import Laplace
 
 from jensen.bound import Level
 from jensen.objectives import Context, Mmd
-from jensen.objectives.mmd import mmd
+from jensen.objectives.mmd import _squared_distances, mmd
 
 Kernel = Literal["imq", "rbf"]
 
@@ -154,6 +154,41 @@ def test_autocast_does_not_round_the_distances() -> None:
     expected = mmd(z, y)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(mmd(z, y), expected)
+
+
+@pytest.mark.parametrize("kernel", ["imq", "rbf"])
+def test_far_from_the_origin_no_digits_are_lost(kernel: Kernel) -> None:
+    z, y = 0.3 * torch.randn(1, 128, 10), 0.3 * torch.randn(1, 128, 10) + 0.1
+    near = (z.double() + 300).requires_grad_()
+    exact = mmd(near, y.double() + 300, kernel)
+    far = near.detach().float().requires_grad_()
+    found = mmd(far, (y.double() + 300).float(), kernel)
+    assert found.item() == pytest.approx(exact.item(), rel=2e-3)
+    gradients = [torch.autograd.grad(value, at)[0].double() for value, at in ((found, far), (exact, near))]
+    assert (gradients[0] - gradients[1]).norm() < 2e-3 * gradients[1].norm()
+
+
+def test_squared_distances_are_never_negative() -> None:
+    """As rounding would have those of two equal points."""
+    points = torch.randn(200, 10).repeat(2, 1)
+    found = _squared_distances(points)
+    assert found.min() == 0
+    torch.testing.assert_close(found, torch.cdist(points, points).square(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_learned_prior_is_moved_by_its_draws(forms: dict[str, Callable[[], Any]]) -> None:
+    """alpha 1 leaves no KL: what reaches the prior's parameters comes by its draws alone."""
+    output, leaves = forms["learned prior"]()
+    names = ["p_loc", "p_log_scale"]
+    generator = torch.Generator().manual_seed(3)
+    loss = Mmd(1.0, 10.0)(output, Context(generator=generator))
+    found = torch.autograd.grad(loss.value, [leaves[name] for name in names])
+    noise = torch.randn(1, 8, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    draws = leaves["p_loc"] + leaves["p_log_scale"].exp() * noise
+    expected = torch.autograd.grad(10 * mmd(output.levels[0].z.detach(), draws), [leaves[name] for name in names])
+    for one, other in zip(found, expected, strict=True):
+        assert (one != 0).any()
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize(

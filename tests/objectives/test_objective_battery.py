@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from jensen.autoencoders import VAE, AutoEncoder
+from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.bound import Output
 from jensen.config import KNOBS, NetConfig, ObjectiveConfig, Schedule, TrainConfig
 from jensen.data import Batch, Data, load_data
@@ -28,22 +29,25 @@ NOT_FOR_LEVELS = {"total-correlation"}
 SMALL = {"factor": {"discriminator_width": 16, "discriminator_depth": 2}}
 CONTEXT = Context(step=300, dataset_size=100)
 
-PRICES: dict[str, Callable[[dict[str, Tensor], ObjectiveConfig], Tensor]] = {
-    "elbo": lambda t, o: t["rate"],
-    "beta": lambda t, o: o.beta * t["rate"],
-    "capacity": lambda t, o: o.gamma * (t["rate"] - t["capacity"]).abs(),
-    "total-correlation": lambda t, o: (
-        o.alpha * t["mutual_information"]
-        + o.beta * t["total_correlation"]
-        + o.gamma * t["dimension_wise_kl"]
-        + t.get("label_kl", 0.0)
+PRICES: dict[str, Callable[[Tensor, dict[str, Tensor], ObjectiveConfig], Tensor]] = {
+    "elbo": lambda rate, t, o: rate,
+    "beta": lambda rate, t, o: o.beta * rate,
+    "capacity": lambda rate, t, o: o.gamma * (rate - t["capacity"]).abs(),
+    "total-correlation": lambda rate, t, o: (
+        o.alpha * t["mutual_information"] + o.beta * t["total_correlation"] + o.gamma * t["dimension_wise_kl"]
     ),
-    "factor": lambda t, o: t["rate"] + o.gamma * t["total_correlation"],
-    "dip": lambda t, o: t["rate"] + t["dip_off_diagonal"] + t["dip_diagonal"],
-    "free-bits": lambda t, o: t["rate"] + t["unused_free_bits"],
-    "mmd": lambda t, o: (1 - o.alpha) * t["rate"] + (o.alpha + o.mmd_weight - 1) * t["mmd"],
+    "factor": lambda rate, t, o: rate + o.gamma * t["total_correlation"],
+    "dip": lambda rate, t, o: rate + t["dip_off_diagonal"] + t["dip_diagonal"],
+    "free-bits": lambda rate, t, o: rate + t["unused_free_bits"],
+    "mmd": lambda rate, t, o: (1 - o.alpha) * rate + (o.alpha + o.mmd_weight - 1) * t["mmd"],
 }
-"""The price of each from what is logged."""
+"""The price of each from the rate of the code and what is logged."""
+
+
+def price_of(kind: str, loss: Loss, chosen: ObjectiveConfig) -> Tensor:
+    """That of the code, and the KL of enumerated labels as it is."""
+    labels = loss.terms.get("label_kl", torch.zeros((), dtype=torch.float64))
+    return PRICES[kind](loss.terms["rate"] - labels, dict(loss.terms), chosen) + labels
 
 
 def config(kind: str, **knobs: Any) -> ObjectiveConfig:
@@ -98,8 +102,8 @@ def test_the_loss_is_distortion_and_price(kind: str, form: str, forms: Forms) ->
     output, leaves = forms[form]()
     loss = called(objective(kind, latent(form)), output)
     distortion = -output.average(output.log_likelihood())
-    price = PRICES[kind](dict(loss.terms), config(kind))
-    torch.testing.assert_close(loss.value, distortion + price, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(loss.value, distortion + price_of(kind, loss, config(kind)), rtol=1e-9, atol=1e-9)
+    assert ("label_kl" in loss.terms) == (form == "enumerated")
     torch.testing.assert_close(
         loss.terms["elbo"], -distortion - output.average(output.rate(kind != "total-correlation"))
     )
@@ -110,6 +114,31 @@ def test_the_loss_is_distortion_and_price(kind: str, form: str, forms: Forms) ->
     for name, gradient in zip(leaves, gradients, strict=True):
         assert torch.isfinite(gradient).all()
         assert (gradient != 0).any(), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("weight", [1.0, 0.3])
+def test_a_known_label_costs_the_same_whatever_the_objective(kind: str, weight: float) -> None:
+    """Its KL is -log p(y): added at weight 1, so that no knob weighs it, and no floor and no target sees it."""
+    knobs = {knob: other(kind, knob) for knob in KNOBS[kind] if isinstance(KNOBS[kind][knob], float)}
+    knobs |= {"alpha": 0.5} if kind == "mmd" else {}
+    torch.manual_seed(9)
+    choices = {"net": NetConfig(width=8), "likelihood": "gaussian", "condition_shape": (4,)}
+    x, label = torch.randn(8, 5, dtype=torch.float64), torch.eye(4, dtype=torch.float64)[torch.arange(8) % 4]
+    models = [SemiSupervisedVAE((5,), 3, class_prior=p, **choices).double() for p in (None, [0.7, 0.1, 0.1, 0.1])]
+    models[1].load_state_dict({**models[0].state_dict(), "class_log_prior": models[1].class_log_prior})
+    losses = []
+    for model in models:
+        torch.manual_seed(10)
+        output = model(x, condition=label)
+        losses.append(called(objective(kind, kl_weight=Schedule(end=weight), **knobs), output))
+    kls = [math.log(4), -(math.log(0.7) + 3 * math.log(0.1)) / 4]
+    for loss, kl in zip(losses, kls, strict=True):
+        assert loss.terms["label_kl"].item() == pytest.approx(kl)
+        assert loss.terms["elbo"].item() == pytest.approx(-(loss.terms["distortion"] + loss.terms["rate"]).item())
+    assert (losses[1].value - losses[0].value).item() == pytest.approx(weight * (kls[1] - kls[0]), abs=1e-6)
+    assert (losses[1].terms["rate"] - losses[0].terms["rate"]).item() == pytest.approx(kls[1] - kls[0], abs=1e-6)
+    assert (losses[0].score - losses[1].score).item() == pytest.approx(kls[1] - kls[0], abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch.distributions import Normal
 from jensen.autoencoders import VAE, AutoEncoder
 from jensen.bound import Level, Output, importance_weighted_bound, log_weights
 from jensen.config import ObjectiveConfig
+from jensen.errors import ConfigError
 from jensen.objectives import Context, Elbo, Iwae, Schedule, elbo_terms, make_objective
 
 
@@ -222,3 +224,11 @@ def test_bound_rises_with_k_on_average(nonlinear: tuple[VAE, Tensor, Tensor]) ->
         assert means[i + 1].mean() > means[i].mean()
     assert (means[-1] < exact + 5 * errors[-1]).all()
     assert means[0].mean() < exact.mean() - 0.05  # there was a gap to close
+
+
+@pytest.mark.parametrize("weight", [{"end": -1.0}, {"kind": "linear", "start": -1.0, "end": 1.0, "steps": 3}])
+def test_a_negative_kl_weight_is_refused(weight: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="kl_weight should be 0 or more"):
+        Elbo(kl_weight=Schedule(**weight))
+    with pytest.raises(ConfigError, match="kl_weight should be 0 or more"):
+        ObjectiveConfig(kl_weight=Schedule(**weight))

@@ -280,6 +280,25 @@ def test_an_enumerated_label_is_a_mixture_over_data_and_labels() -> None:
     assert found["rate"] == pytest.approx(expected.sum() + label, rel=1e-4)
 
 
+def test_the_label_is_weighed_by_no_knob() -> None:
+    output = enumerated_output(torch.randn(4, 3), torch.randn(3, 4, 2), torch.rand(3, 4, 2) + 0.3, torch.randn(3, 4, 2))
+    loss = TotalCorrelation(0.5, 5.0, 3.0)(output, Context(dataset_size=20))
+    weighed = [weight * loss.terms[name] for weight, name in zip((0.5, 5.0, 3.0), NAMES, strict=True)]
+    assert loss.terms["label_kl"] > 0.1
+    torch.testing.assert_close(
+        loss.value, loss.terms["distortion"] + torch.stack(weighed).sum() + loss.terms["label_kl"]
+    )
+
+
+def test_structure_of_the_prior_itself_has_a_price() -> None:
+    """Codes that are p(z | c), around (3, 3) or (-3, -3): I = TC = ln 2 and -2 ln 2 of the rate, which is 0."""
+    at = 6 * (torch.arange(512) % 2)[:, None].expand(-1, 2).float() - 3
+    scale = torch.full_like(at, 0.5)
+    found = terms(output_of(at, scale, prior=Normal(at[None], scale[None])), 512)
+    assert found["rate"] == pytest.approx(0.0, abs=1e-6)
+    assert [found[name] / math.log(2) for name in NAMES] == pytest.approx([1, 1, -2], abs=1e-4)
+
+
 def test_numeric_gradient_with_an_enumerated_label() -> None:
     noise = torch.randn(2, 3, 2).double()
     inputs = [torch.randn(3, 2), torch.randn(2, 3, 2), torch.rand(2, 3, 2) + 0.3]

@@ -19,7 +19,7 @@ from jensen.data import Data, load_data
 from jensen.errors import ConfigError, NonFiniteError
 from jensen.objectives import Elbo, Iwae, Schedule
 from jensen.training import Run, Trainer, fit, train
-from jensen.training.loop import make_fabric
+from jensen.training.fabric import make_fabric
 
 Tiny = Callable[..., Config]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from jensen.autoencoders import VAE
+from jensen.autoencoders import VAE, AutoEncoder
+from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.config import Config, NetConfig
 from jensen.data import Data, load_data
 from jensen.errors import NonFiniteError
-from jensen.objectives import Capacity, Factor, TotalCorrelation
+from jensen.objectives import Capacity, Context, Elbo, Factor, TotalCorrelation
 from jensen.training import Run, Trainer, fit, resume, train
 
 Tiny = Callable[..., Config]
@@ -135,20 +137,97 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path: Path, tiny: Tiny) 
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-@pytest.mark.parametrize(("examples", "sizes"), [(40, [20, 20]), (41, [21, 20]), (61, [21, 21, 19]), (44, [20, 20, 4])])
-def test_validation_ends_with_no_single_example(
-    examples: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Batches of 20, of which the last could be one example that has no other to be compared with."""
-    data = load_data("digits", transform="none", limit=examples)
+def validated(monkeypatch: pytest.MonkeyPatch, kind: type[VAE] | type[AutoEncoder]) -> list[int]:
+    """Sizes of the batches that models of a kind will see in evaluation mode."""
     seen: list[int] = []
-    original = VAE.forward
+    original = kind.forward
 
-    def forward(self: VAE, x: Tensor, *rest: Any, **beside: Any) -> Any:
+    def forward(self: Any, x: Tensor, *rest: Any, **beside: Any) -> Any:
         if not self.training:
             seen.append(len(x))
         return original(self, x, *rest, **beside)
 
-    monkeypatch.setattr(VAE, "forward", forward)
+    monkeypatch.setattr(kind, "forward", forward)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("examples", "sizes"), [(40, [20, 20]), (41, [14, 14, 13]), (61, [16, 15, 15, 15]), (44, [15, 15, 14])]
+)
+def test_validation_batches_are_of_nearly_equal_size(
+    examples: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 20 at most; else the last could be one example that has no other to be compared with."""
+    data = load_data("digits", transform="none", limit=examples)
+    seen = validated(monkeypatch, VAE)
     quick(small(), data, TotalCorrelation(samples=25), epochs=1, batch_size=20)
     assert seen == sizes
+
+
+@pytest.mark.parametrize(("batch_size", "samples", "sizes"), [(1, 600, [3, 2]), (2, 200, [3, 2]), (4, 1, [5])])
+def test_validation_batches_have_two_data_at_least(
+    batch_size: int, samples: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And count by their size: the mean is that over single data."""
+    data = load_data("digits", transform="none", limit=5)
+    torch.manual_seed(1)
+    model = AutoEncoder((1, 8, 8), 2, net=NetConfig(width=8), likelihood="gaussian")
+    seen = validated(monkeypatch, AutoEncoder)
+    with torch.no_grad():
+        each = [model(data.valid.batch(torch.tensor([i])).x).log_likelihood().item() for i in range(5)]
+    seen.clear()
+    history = quick(model, data, Elbo(samples), epochs=1, batch_size=batch_size, lr=1e-30)
+    assert seen == sizes
+    assert history["valid/log_likelihood"][0] == pytest.approx(sum(each) / 5, rel=1e-6)
+    unweighted = (sum(each[:3]) / 3 + sum(each[3:]) / 2) / 2
+    assert abs(unweighted / (sum(each) / 5) - 1) > 1e-4
+
+
+class Penalised(VAE):
+    """A penalty in training that evaluation does not have."""
+
+    def forward(self, *inputs: Any, **beside: Any) -> Any:
+        output = super().forward(*inputs, **beside)
+        return replace(output, penalties={"spectral": torch.tensor(2.5)}) if self.training else output
+
+
+def test_validation_may_log_fewer_terms(digits: Data, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = Penalised((1, 8, 8), 2, net=NetConfig(width=8), likelihood="gaussian")
+    history = quick(model, digits, Capacity(capacity_steps=4, max_capacity=2.0), epochs=3)
+    assert history["train/spectral"] == [2.5] * 3
+    assert "valid/spectral" not in history
+    assert history["train/capacity"] == pytest.approx([0.75, 2.0, 2.0])
+    assert history["valid/capacity"] == [2.0] * 3
+    for loss, distortion, rate in zip(
+        *(history[f"valid/{name}"] for name in ("loss", "distortion", "rate")), strict=True
+    ):
+        assert loss == pytest.approx(distortion + 1000 * abs(rate - 2.0), rel=1e-4)
+
+
+def test_labelled_data_count_once_in_n_and_often_in_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """N is of the data, however often some are seen; the steps are of the longer epoch."""
+    data = load_data("digits", transform="none", limit=128, condition="label", labelled=10)
+    assert data.train.epoch_length > len(data.train) + 12
+    torch.manual_seed(1)
+    choices = {"net": NetConfig(width=4), "likelihood": "gaussian", "condition_shape": data.condition_shape}
+    model = SemiSupervisedVAE((1, 8, 8), 2, **choices)
+    sizes: set[int] = set()
+    original = TotalCorrelation.price
+
+    def price(self: TotalCorrelation, output: Any, rate: Tensor, context: Context) -> Any:
+        sizes.add(context.dataset_size)
+        return original(self, output, rate, context)
+
+    monkeypatch.setattr(TotalCorrelation, "price", price)
+    seen: list[int] = []
+    step = Trainer._step
+
+    def counted(self: Trainer, batch: Any) -> None:
+        seen.append(len(batch.x))
+        step(self, batch)
+
+    monkeypatch.setattr(Trainer, "_step", counted)
+    quick(model, data, TotalCorrelation(), epochs=1, batch_size=12)
+    assert sizes == {len(data.train)}
+    assert sum(seen) == data.train.epoch_length // 12 * 12

@@ -88,6 +88,17 @@ class Objective(nn.Module, ABC):
         """What the choices mean for codes of `latent` numbers and data of `dims`; empty where nothing is to be said."""
         return ""
 
+    def prepare(self, latent: int) -> None:
+        """Make what the objective owns, for codes of `latent` numbers; called before training."""
+        return None
+
+    def extra_repr(self) -> str:
+        return ", ".join(
+            f"{name}={value}"
+            for name, value in vars(self).items()
+            if isinstance(value, (int, float, str)) and not name.startswith("_") and name != "training"
+        )
+
     @abstractmethod
     def forward(self, output: Output, context: Context) -> Loss:
         """The loss of a batch and its terms."""

@@ -18,8 +18,11 @@ class Capacity(Elbo):
     """E_q[log p(x | z)] - gamma |KL(q(z | x) || p(z)) - C(step)| (Burgess et al. 2018, beta-VAE's capacity, eq. 8).
 
     KL is the mean over the batch on all devices, inside the absolute value: single data may cost more or less than C,
-    which rises linearly from 0 to `max_capacity`. Logged is `capacity`, C in nats. Validation scores take C at its
-    end, so that epochs can be compared.
+    which rises linearly from 0 to `max_capacity`. Logged is `capacity`, C in nats.
+
+    Validation scores are -(distortion + |KL - C|) with C at its end, so that epochs can be compared, and without gamma:
+    the rate oscillates about C by some tenths of a nat, and times 1000 that would choose the epoch by the phase of the
+    oscillation. At weight 1 a nat of rate short of C costs about the nat of distortion that it would buy.
 
     Args:
         gamma: weight of the distance.
@@ -46,7 +49,7 @@ class Capacity(Elbo):
         everywhere = context.mean(rate)
         now = self.capacity(context.step)
         value = self.gamma * (everywhere - now).abs()
-        final = self.gamma * (everywhere.detach() - self.capacity.end).abs()
+        final = (everywhere.detach() - self.capacity.end).abs()
         return Price(value, {"capacity": rate.new_full((), now)}, final)
 
     def describe(self, latent: int, dims: int) -> str:

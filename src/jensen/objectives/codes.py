@@ -8,7 +8,15 @@ from torch import Tensor
 from jensen.bound import Level, Output
 from jensen.likelihoods import at_least_float32
 
-__all__ = ["continuous_levels", "flat", "full_precision", "weights_of"]
+__all__ = ["apart_from_labels", "continuous_levels", "flat", "full_precision", "weights_of"]
+
+
+def apart_from_labels(output: Output) -> tuple[tuple[Level, ...], tuple[Level, ...]]:
+    """The levels of the code, and those of labels that samples enumerate beside them; one alone is the code."""
+    if output.log_weights is None or len(output.levels) < 2:
+        return output.levels, ()
+    others = tuple(level for level in output.levels if not _discrete(level))
+    return (others, tuple(level for level in output.levels if _discrete(level))) if others else (output.levels, ())
 
 
 def continuous_levels(output: Output) -> list[Level]:

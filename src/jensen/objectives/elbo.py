@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from jensen.bound import Output
 from jensen.config import Schedule
-from jensen.objectives.base import Context, Loss, Objective
+from jensen.objectives.base import Context, Loss, Objective, check_weight
+from jensen.objectives.codes import apart_from_labels
 
 __all__ = ["Elbo", "Price", "elbo_terms"]
 
@@ -21,8 +23,8 @@ class Price(NamedTuple):
     Attributes:
         value: scalar in nats per example, added to the distortion.
         terms: named scalars to log.
-        final: the price that the same code has at the end of a schedule of the objective's own, by which models of
-            different epochs are compared; None: `value`.
+        final: the price by which models of different epochs are compared, where the objective's own changes by the
+            step or is too steep to compare by; None: `value`.
         auxiliary: see `Loss`.
     """
 
@@ -38,8 +40,13 @@ class Elbo(Objective):
     For a deterministic auto-encoder there is no KL: what remains is the reconstruction log-likelihood.
 
     The other objectives of this family are this one with another `price` for the code than the KL. What is minimised
-    is distortion + kl_weight(step) x price; models are compared by the ELBO where the price is the KL, else by
-    -(distortion + price), which is what they were trained for.
+    is distortion + kl_weight(step) x price. Models are compared by -(distortion + price), the price at the end of a
+    schedule of its own and at a kl_weight of 1 whatever `kl_weight` is, so that epochs of a warm-up compare: that is
+    the ELBO where the price is the KL.
+
+    Labels that samples enumerate (a discrete level beside others, where the output has `log_weights`) are no code whose
+    size could be chosen: the KL of a known label is -log p(y), whatever the encoder. No objective prices them; their
+    KL is added to its price at weight 1, and logged as `label_kl`. `rate` and `elbo` are those of all levels.
 
     Args:
         samples: draws of z a datum.
@@ -61,9 +68,13 @@ class Elbo(Objective):
         self.samples = samples
         self.analytic = kl == "analytic"
         self.kl_weight = kl_weight or Schedule()
+        check_weight("kl_weight", min(self.kl_weight.start, self.kl_weight.end))
 
     def price(self, output: Output, rate: Tensor, context: Context) -> Price:
-        """What the code costs; `rate` is the mean KL over the batch, a scalar in nats."""
+        """What the code costs; `rate` is the mean KL over the batch, a scalar in nats.
+
+        Enumerated labels are neither in the rate nor among the levels of the output.
+        """
         return Price(rate, {})
 
     def forward(self, output: Output, context: Context) -> Loss:
@@ -76,15 +87,25 @@ class Elbo(Objective):
             price = None
             value, score = terms["distortion"], terms["log_likelihood"]
         else:
-            price = self.price(output, terms["rate"], context)
+            price, of_labels = self._priced(output, terms["rate"], context)
             value = torch.add(terms["distortion"], price.value, alpha=self.kl_weight(context.step))
-            final = price.value if price.final is None else price.final
-            score = terms["elbo"] if price.value is terms["rate"] else -terms["distortion"] - final
-            terms |= price.terms
+            score = -terms["distortion"] - (price.value if price.final is None else price.final)
+            terms |= {**price.terms, **of_labels}
         for penalty in output.penalties.values():
             value = value + penalty
         logged = {name: term.detach() for name, term in terms.items()}
         return Loss(value, score.detach(), logged, None if price is None else price.auxiliary)
+
+    def _priced(self, output: Output, rate: Tensor, context: Context) -> tuple[Price, dict[str, Tensor]]:
+        """The price of the code and of the labels, and what is logged of the latter."""
+        others, labels = apart_from_labels(output)
+        if not labels:
+            return self.price(output, rate, context), {}
+        codes, enumerated = replace(output, levels=others), replace(output, levels=labels)
+        label_kl = output.average(enumerated.rate(self.analytic))
+        price = self.price(codes, output.average(codes.rate(self.analytic)), context)
+        final = None if price.final is None else price.final + label_kl
+        return price._replace(value=price.value + label_kl, final=final), {"label_kl": label_kl}
 
 
 def elbo_terms(output: Output, analytic: bool = True, log_likelihood: Tensor | None = None) -> dict[str, Tensor]:

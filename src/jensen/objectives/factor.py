@@ -28,6 +28,9 @@ class Factor(Elbo):
     codes with each dimension permuted over the batch (within each sample; the levels of a model are put side by side).
     Early in training, and while codes move fast, it lags behind: it is an estimate of the TC, and no bound.
 
+    With a prior p(z | c) of each datum's own, TC is that of q(z) over all conditions, and so has what the prior itself
+    correlates: codes that are the prior, of rate 0, can have a price.
+
     Logged are `total_correlation`, the estimate in nats, and `discriminator`, its cross-entropy in nats a code: ln 2
     where the two cannot be told apart. One backward pass trains both: the gradient of TC ends at the codes, that of
     the cross-entropy at the discriminator's weights.
@@ -38,11 +41,12 @@ class Factor(Elbo):
             rate scales it too.
         discriminator_width: units a hidden layer.
         discriminator_depth: hidden layers (leaky ReLU).
-        latent: numbers of a code, of all levels together.
+        latent: numbers of a code, of all levels together; None: those of the model that is trained (`prepare`).
         **elbo: arguments of `Elbo`.
 
     Raises:
-        ValueError: a number is out of range; or, when called, the codes have another size than `latent`.
+        ValueError: a number is out of range; or, when called, the codes have another size than `latent`, or it is not
+            known yet.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class Factor(Elbo):
         discriminator_lr: float = 1e-4,
         discriminator_width: int = 1000,
         discriminator_depth: int = 6,
-        latent: int = 16,
+        latent: int | None = None,
         **elbo: Any,
     ) -> None:
         super().__init__(**elbo)
@@ -62,12 +66,20 @@ class Factor(Elbo):
             ("discriminator_depth", discriminator_depth),
             ("latent", latent),
         ):
-            if number < 1:
+            if number is not None and number < 1:
                 raise ValueError(f"{name} should be at least 1, got {number}")
         self.gamma = check_weight("gamma", gamma)
-        self.latent = latent
+        self.latent: int | None = None
+        self.width, self.depth = discriminator_width, discriminator_depth
         self.optimiser = {"lr": discriminator_lr, "betas": (0.5, 0.9)}
-        self.discriminator = _discriminator(latent, discriminator_width, discriminator_depth)
+        self.discriminator = nn.Sequential()
+        if latent is not None:
+            self.prepare(latent)
+
+    def prepare(self, latent: int) -> None:
+        if self.latent is None:
+            self.latent = latent
+            self.discriminator = _discriminator(latent, self.width, self.depth)
 
     def price(self, output: Output, rate: Tensor, context: Context) -> Price:
         codes = self._codes(output)
@@ -88,6 +100,8 @@ class Factor(Elbo):
         levels = [flat(level.z) for level in continuous_levels(output)]
         samples = max(len(level) for level in levels)
         codes = torch.cat([level.expand(samples, -1, -1) for level in levels], -1)
+        if self.latent is None:
+            raise ValueError("there is no discriminator yet: call prepare(latent), as `train` does, or give latent")
         if codes.shape[-1] != self.latent:
             raise ValueError(
                 f"the discriminator is for codes of {self.latent} numbers, but those of the model have "

@@ -108,6 +108,7 @@ def _kernel(squared: Tensor, kernel: Literal["imq", "rbf"], dims: int) -> Tensor
 
 def _squared_distances(values: Tensor) -> Tensor:
     """Between all pairs of (..., n, D), (..., n, n)."""
+    values = values - values.detach().mean(-2, keepdim=True)  # or squares of what is far away lose the differences
     with full_precision(values):
         squares = values.square().sum(-1)
         found = squares.unsqueeze(-1) + squares.unsqueeze(-2) - 2 * (values @ values.mT)

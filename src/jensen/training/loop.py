@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +25,7 @@ from jensen.training.progress import TrainingProgress
 from jensen.training.step import TrainingStep
 from jensen.training.stop import StopRequest
 
-__all__ = ["Position", "Trainer", "make_fabric"]
+__all__ = ["Position", "Trainer"]
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 STEPS_BETWEEN_STOPS = 10  # with several processes, which have to agree
@@ -47,31 +46,6 @@ class Position:
     finished: bool = False
     rows: list[dict[str, float]] = field(default_factory=list)
     totals: dict[str, float] = field(default_factory=dict)  # sums over the steps of the epoch under way
-
-
-def make_fabric(config: TrainConfig) -> Fabric:
-    """Devices, precision and processes as the configuration asks.
-
-    Raises:
-        ConfigError: this machine has no such accelerator, or fewer devices.
-    """
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces what the user has just asked for
-    try:
-        fabric = Fabric(
-            accelerator=config.accelerator,
-            devices=config.devices,
-            num_nodes=config.nodes,
-            strategy=config.strategy,
-            precision="bf16-mixed" if config.precision == "bf16" else "32-true",
-        )
-    except (ValueError, RuntimeError, ImportError) as error:
-        raise ConfigError(f"train: {' '.join(str(error).split())}") from None
-    if config.batch_size % (config.devices * config.nodes):
-        raise ConfigError(
-            f"train: batch_size {config.batch_size} should be a multiple of the {config.devices * config.nodes} devices"
-        )
-    fabric.launch()
-    return fabric
 
 
 class Trainer:
@@ -117,6 +91,7 @@ class Trainer:
         self.rate = LearningRate(config, config.epochs * self.steps)
         # Sums of many steps; Apple's GPUs have no float64.
         self.wide = torch.float32 if fabric.device.type == "mps" else torch.float64
+        objective.prepare(model.latent)
         self.bare = TrainingStep(model, objective, len(data.train)).to(fabric.device)
         if config.channels_last:
             self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -133,6 +108,7 @@ class Trainer:
                 module.gather = self._gather
         self.position = Position()
         self.totals: Tensor | None = None
+        self.names: list[str] = []  # of the totals; validation may log other terms
         self.best: dict[str, Tensor] | None = None
         self.saved = time.monotonic()
         self.progress = TrainingProgress(config.epochs, self.steps, quiet=quiet or not fabric.is_global_zero)
@@ -233,7 +209,8 @@ class Trainer:
     def _count(self, logged: Tensor) -> None:
         """Add the step's terms to the epoch's totals; on the CPU, where a look costs nothing, refuse a NaN at once."""
         if self.totals is None:
-            before = [self.position.totals.get(name, 0.0) for name in self.bare.names]
+            self.names = list(self.bare.names)
+            before = [self.position.totals.get(name, 0.0) for name in self.names]
             self.totals = torch.tensor(before, dtype=self.wide, device=logged.device)
         self.totals += logged
         if logged.device.type == "cpu" or self.position.step % STEPS_BETWEEN_CHECKS == 0:
@@ -254,7 +231,7 @@ class Trainer:
 
     def _sums(self) -> dict[str, float]:
         """Sums over the epoch's steps so far, by name."""
-        return {} if self.totals is None else dict(zip(self.bare.names, self.totals.tolist(), strict=True))
+        return {} if self.totals is None else dict(zip(self.names, self.totals.tolist(), strict=True))
 
     @torch.no_grad()
     def _validate(self) -> Mapping[str, float]:
@@ -267,11 +244,11 @@ class Trainer:
         with torch.random.fork_rng(devices), self.fabric.autocast():
             torch.manual_seed(self.seed)
             rank, world = self.fabric.global_rank, self.fabric.world_size
-            size = max(self.local_batch, 500 // step.objective.samples)
+            # Nearly equal: estimates are biased by a batch's size, and one example tells nothing of a distribution.
+            size = max(self.local_batch, 500 // step.objective.samples, 3)
             local = len(self.valid_split) // world
-            while local > 1 and local % size == 1:  # one example alone says nothing of how codes are distributed
-                size += 1
-            for batch in self.valid_split.batches(size, rank=rank, world=world):
+            for places in torch.arange(rank, local * world, world).tensor_split(-(-local // size)):
+                batch = self.valid_split.batch(places)
                 _, logged = step(self._laid_out(batch), self.position.step)
                 totals = totals + logged.to(self.wide) * len(batch.x)
                 count += len(batch.x)
@@ -304,7 +281,7 @@ class Trainer:
             "seconds": position.seconds,
             "epoch_seconds": position.epoch_seconds,
             "images_per_second": self.images / max(position.epoch_seconds, 1e-9),
-            **{f"train/{name}": mean for name, mean in zip(self.bare.names, means, strict=True) if name != "score"},
+            **{f"train/{name}": mean for name, mean in zip(self.names, means, strict=True) if name != "score"},
             **{f"valid/{name}": value for name, value in valid.items()},
         }
         self.totals, position.totals, position.batch, position.epoch_seconds = None, {}, 0, 0.0

@@ -26,12 +26,16 @@ class TrainingStep(nn.Module):
         self.names: list[str] = []
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """What to differentiate (the loss and the objective's own), and what is logged, a vector named by `names`."""
+        """What to differentiate (the loss and the objective's own), and what is logged, a vector named by `names`.
+
+        Logged are the loss, the score, the loss's terms and what the model reports.
+        """
         context = Context(step, self.dataset_size)
         if self.gather is not None:
             context = Context(step, self.dataset_size, gather=self.gather)
         output = self.model(batch.x, batch.target, self.objective.samples, condition=batch.condition, mask=batch.mask)
         loss = self.objective(output, context)
-        self.names = ["loss", "score", *loss.terms]
+        terms = {**loss.terms, **self.model.report(output, batch.label, batch.condition)}
+        self.names = ["loss", "score", *terms]
         value = loss.value if loss.auxiliary is None else loss.value + loss.auxiliary
-        return value, torch.stack([loss.value.detach(), loss.score.detach(), *loss.terms.values()]).detach()
+        return value, torch.stack([loss.value.detach(), loss.score.detach(), *terms.values()]).detach()

@@ -16,7 +16,8 @@ from jensen.errors import CheckpointError, ConfigError
 from jensen.files import clear_unfinished, write_text
 from jensen.objectives import Elbo, Objective, make_objective
 from jensen.training.checkpoint import load_checkpoint
-from jensen.training.loop import Position, Trainer, make_fabric
+from jensen.training.fabric import make_fabric
+from jensen.training.loop import Position, Trainer
 from jensen.training.run import Run, write_metrics
 
 __all__ = ["fit", "resume", "train"]
