@@ -15,7 +15,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from jensen.likelihoods import at_least_float32
 
-__all__ = ["Level", "Output", "importance_weighted_bound", "log_weights"]
+__all__ = ["Level", "Output", "importance_weighted_bound", "log_weights", "weighted_mean"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +107,20 @@ class Output:
 
     def expectation(self, values: Tensor) -> Tensor:
         """E_q of `values`, (samples or 1, batch, ...), as their (weighted) mean over samples, (batch, ...)."""
-        if self.log_weights is None:
-            return values.mean(0)
-        shares = self.log_weights.reshape(self.log_weights.shape + (1,) * (values.ndim - 2))
-        # What counts nothing may be infinite, which times 0 would be a NaN.
-        return (shares.exp() * values.masked_fill(shares.isneginf(), 0.0)).sum(0)
+        return weighted_mean(values, self.log_weights)
 
     def average(self, values: Tensor) -> Tensor:
         """Mean over the batch of E_q of `values`, (samples, batch): a scalar."""
         return values.mean() if self.log_weights is None else self.expectation(values).mean()
+
+
+def weighted_mean(values: Tensor, log_weights: Tensor | None) -> Tensor:
+    """Mean over samples of `values`, (samples or 1, batch, ...), by log weights (samples, batch); None: equal ones."""
+    if log_weights is None:
+        return values.mean(0)
+    shares = log_weights.reshape(log_weights.shape + (1,) * (values.ndim - 2))
+    # What counts nothing may be infinite, which times 0 would be a NaN.
+    return (shares.exp() * values.masked_fill(shares.isneginf(), 0.0)).sum(0)
 
 
 def log_weights(output: Output, log_likelihood: Tensor | None = None) -> Tensor:

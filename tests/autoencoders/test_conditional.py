@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from jensen.autoencoders import VAE, AutoEncoder, EncoderDecoder, make_model
+from jensen.autoencoders.condition import checked_condition, checked_shape, require_tensor
 from jensen.bound import Output
 from jensen.config import ModelConfig, NetConfig
 from jensen.nn import Conditioning, Film
@@ -227,6 +228,30 @@ def test_impossible_conditions(
             method(condition=condition)
 
 
+@pytest.mark.parametrize("condition", [3, [3, 3, 3, 3], 0.5, "label"])
+def test_a_condition_is_a_tensor(condition: Any) -> None:
+    said = r"condition should be a tensor, one of shape \(4, 10\), or \(10,\) for all, or int64 class labels of shape"
+    with pytest.raises(TypeError, match=said + rf" \(4,\); got {type(condition).__name__} "):
+        checked_condition(condition, (10,), (4,), exact=False)
+    with pytest.raises(TypeError, match="should be a tensor, none, as the model was made without condition_shape"):
+        require_tensor(condition, None, (4,))
+
+
+def test_the_shape_of_a_condition() -> None:
+    assert checked_shape(None) is None
+    assert checked_shape([10]) == checked_shape(torch.Size([10])) == (10,)
+    assert checked_shape((2, 7, 5)) == (2, 7, 5)
+    assert checked_shape((7, 5), own=True) == (7, 5)
+    with pytest.raises(TypeError, match=r"should be a tuple, \(10,\) for 10 classes or numbers, got 10"):
+        checked_shape(10)
+    with pytest.raises(TypeError, match="a tuple of whole numbers, got 'label'"):
+        checked_shape("label")
+    with pytest.raises(ValueError, match=r"got \(7, 5\); an image of one channel is \(1, 7, 5\)"):
+        checked_shape((7, 5))
+    with pytest.raises(ValueError, match=r"of positive numbers, got \(0,\)"):
+        checked_shape((0,))
+
+
 def test_impossible_conditions_elsewhere() -> None:
     made = built(VAE, {"prior": "learned"})
     several = r"shape \(3, 4\), or \(4,\) for all, or int64 class labels of shape \(3,\)"
@@ -347,3 +372,20 @@ def test_a_condition_for_a_target_of_another_shape() -> None:
     x, condition = torch.rand(4, 1, 9, 9), torch.rand(4, 3, 9, 9)
     assert made(x, torch.rand(4, 1), condition=condition).log_likelihood().shape == (1, 4)
     assert made.sample(6, condition=condition[0]).shape == (6, 1)
+
+
+@pytest.mark.parametrize("prior", ["standard", "learned"])
+def test_levels_are_those_of_the_output_and_nothing_is_decoded(prior: Literal["standard", "learned"]) -> None:
+    model = VAE((4,), 3, condition_shape=(2,), prior=prior, likelihood="gaussian")
+    x, condition = torch.randn(5, 4), torch.randn(5, 2)
+    torch.manual_seed(0)
+    output = model(x, condition=condition)
+    model.decoder = None  # type: ignore[assignment]
+    torch.manual_seed(0)
+    (level,), weights = model.levels(x, condition)
+    (expected,) = output.levels
+    assert weights is None
+    torch.testing.assert_close(level.z, expected.z)
+    torch.testing.assert_close(level.kl(), expected.kl())
+    with pytest.raises(ValueError, match="x should have shape"):
+        model.levels(x[:, :2], condition)

@@ -272,6 +272,33 @@ def test_classifier_weight_moves_the_loss_by_the_surprise_at_known_labels() -> N
     assert losses[2] - losses[0] == pytest.approx(2 * surprise)
     for nobody in (None, torch.zeros_like(condition)):
         assert model(x, condition=nobody).penalties["classification"].item() == 0
+    model.eval()
+    for some_or_all in (condition, label, None):
+        assert model(x, condition=some_or_all).penalties == {}
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_accuracy_is_of_the_rows_that_the_model_was_not_told(mode: bool) -> None:
+    model = Linear().model(exact_codes=False, exact_classes=False).train(mode)
+    x = some(8)[0]
+    guess = model.classify(x).argmax(1)
+    truth = guess.clone()
+    truth[[1, 2, 4, 5, 6]] += 1  # wrong
+    truth %= CLASSES
+    told = F.one_hot(truth, CLASSES).double()
+    half = told.clone()
+    half[[0, 2, 4, 6]] = 0  # told of 1, 3, 5, 7: right among the others is the first of four
+
+    def accuracy(condition: Tensor | None) -> float:
+        found = model.report(model(x, condition=condition), truth, condition)
+        assert list(found) == ["accuracy"]
+        assert not found["accuracy"].requires_grad
+        return found["accuracy"].item()
+
+    assert accuracy(half) == 1 / 4
+    assert accuracy(None) == accuracy(torch.zeros_like(told)) == 3 / 8
+    assert accuracy(told) == accuracy(truth) == 3 / 8  # all are told: of all, and not the 1 of what was told
+    assert model.report(model(x, condition=half), None, half) == {}
 
 
 def test_no_condition_is_that_of_zeros_and_labels_are_one_hot() -> None:
@@ -294,8 +321,11 @@ def test_no_device_has_to_be_waited_for(objective: Elbo | Iwae) -> None:
     x, condition = torch.empty(6, 4, device="meta"), torch.empty(6, 3, device="meta")
     loss = objective(model(x, samples=objective.samples, condition=condition))
     loss.value.backward()
-    with pytest.raises((RuntimeError, NotImplementedError)):
-        loss.value.item()
+    output = model(x, samples=objective.samples, condition=condition)
+    accuracy = model.report(output, torch.empty(6, dtype=torch.int64, device="meta"), condition)["accuracy"]
+    for value in (loss.value, accuracy):
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            value.item()
 
 
 def test_training_with_a_few_labels() -> None:
@@ -314,7 +344,8 @@ def test_training_with_a_few_labels() -> None:
     history = train(model, data, quiet=True, epochs=4, lr=5e-3)
     assert history["train/classification"][-1] < 0.75 * history["train/classification"][0]
     assert history["valid/elbo"][-1] > history["valid/elbo"][0]
-    assert history["valid/classification"] == [0.0] * 4  # no label is known there
+    assert "valid/classification" not in history  # no label is known there
+    assert history["train/accuracy"][-1] > history["train/accuracy"][0]
     test = data.test.batch(torch.arange(len(data.test)))
     with torch.no_grad():
         assert (model.classify(test.x).argmax(1) == test.label).double().mean() > 0.5

@@ -328,6 +328,36 @@ def test_only_scored_values_count() -> None:
     assert found.dims == 2  # 1.5, rounded
 
 
+@pytest.mark.parametrize("at_once", [100, 2**20])
+def test_each_chunk_has_the_masks_of_its_rows(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """p(x | c) of the scored values is a Gaussian with those rows and columns of the covariance."""
+    monkeypatch.setattr(evaluation, "VALUES_AT_ONCE", at_once)
+    data = known.data(11)
+    assert data.label is not None
+    mask = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])[torch.arange(11) % 4]
+    model = known.conditional()
+    for parameter in model.encoder.parameters():
+        torch.nn.init.zeros_(parameter)  # q(z | x) = p(z), wide enough whatever is scored
+    condition = F.one_hot(data.label, known.CLASSES).float()
+    found = importance_weighted_log_likelihood(model, data.x, samples=1000, condition=condition, mask=mask)
+    exact = []
+    for x, label, row in zip(data.x, data.label, mask, strict=True):
+        kept = row.nonzero()[:, 0]
+        if len(kept) == 0:
+            exact.append(torch.zeros(()))
+            continue
+        part = torch.distributions.MultivariateNormal(known.M[label][kept], known.COVARIANCE[kept][:, kept])
+        exact.append(part.log_prob(x[kept]))
+    torch.testing.assert_close(found.float(), torch.stack(exact), atol=0.3, rtol=0)
+    rows = [
+        rows
+        for rows, _, _ in evaluation.output_chunks(
+            model, Batch(data.x, data.x, None, data.label, condition=condition), 1
+        )
+    ]
+    assert (len(rows) > 1) == (at_once == 100)
+
+
 def test_bits_are_a_scored_value() -> None:
     data = load_data("digits", transform="binarise-static")
     model = VAE(data.shape, 2, net=NetConfig(width=8))

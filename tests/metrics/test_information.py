@@ -171,6 +171,64 @@ def test_each_datum_has_its_own_prior_and_condition() -> None:
     assert found.rate == pytest.approx(exact, abs=4 * found.rate_error)
     # The same codes from the wrong prior would not do.
     assert abs(exact - kl_divergence(q, Normal(0.0, 1.0)).sum(1).mean().item()) > 8 * found.rate_error
+    # No p(z), so no KL from one: what is left of the rate has a name of its own.
+    assert found.conditional_prior
+    assert found.prior_term is not None
+    total = found.index_code_mi + found.total_correlation + found.prior_term
+    assert found.rate == pytest.approx(total, rel=1e-5)
+    for name in ("dimension_wise_kl", "marginal_kl"):
+        assert getattr(found, name) is getattr(found, f"{name}_error") is None
+    assert found.per_dimension_kl is found.per_dimension_kl_error is None
+    rows = {name: (value, meaning) for name, value, meaning in found.table()}
+    assert list(rows) == ["mutual information", "total correlation", "prior term", "rate"]
+    assert "I(x, c; z)" in rows["mutual information"][1]
+    assert "no KL and may be negative" in rows["prior term"][1]
+    assert rows["prior term"][0].startswith(f"{found.prior_term:z.3f} ± ")
+    assert "KL(q(z|x,c) || p(z|c))" in rows["rate"][1]
+    (warning,) = found.warnings
+    assert "no one p(z)" in warning
+    assert "read the rate," in warning
+    assert Information(**json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_a_prior_that_moves_with_the_condition_alone() -> None:
+    """z says which of two conditions there is and nothing else: a rate of 0 beside ln 2 nats of I(x, c; z)."""
+    encoder, decoder = _Moved(4), _Moved(1)
+    model = VAE((2,), 2, likelihood="gaussian", encoder=encoder, decoder=decoder, condition_shape=(1,), prior="learned")
+    assert model.prior_net is not None
+    model.prior_net.net = _Told()
+    rows = Rows(torch.randn(40, 2), torch.tensor([-20.0, 20.0]).repeat(20)[:, None])
+    found = information(model, rows, codes=800)
+    assert found.rate == pytest.approx(0, abs=1e-5)
+    assert found.index_code_mi == pytest.approx(math.log(2), abs=1e-5)
+    assert found.prior_term == pytest.approx(-2 * math.log(2), abs=1e-5)  # both dimensions tell it
+    # One condition for all: p(z | c) is one distribution, and KLs from it are what they are called.
+    same = information(model, Rows(rows.x, torch.full((40, 1), 3.0)), codes=800)
+    assert not same.conditional_prior
+    assert same.dimension_wise_kl == pytest.approx(0, abs=1e-5)
+    assert same.marginal_kl == pytest.approx(0, abs=1e-5)
+    assert same.prior_term is None
+    assert same.warnings == []
+
+
+class _Told(nn.Module):
+    """(mean, log sigma) of two latents: the condition, 0."""
+
+    def forward(self, condition: Tensor) -> Tensor:
+        return torch.cat([condition.expand(-1, 2), condition.new_zeros(len(condition), 2)], 1)
+
+
+class _Moved(nn.Module):
+    """The same beside an input that it does not look at; or as many zeros as a decoder of two values needs."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.unused = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        told: Tensor = _Told()(condition)
+        return told if self.width == 4 else x.new_zeros(len(x), 2)
 
 
 @pytest.mark.parametrize("known", [0, 6, 9])
@@ -203,6 +261,15 @@ def test_an_enumerated_label_by_quadrature(known: int) -> None:
     assert found.total_correlation == pytest.approx(0, abs=1e-5)  # there is one latent
     assert found.components == 9
     assert mi > 10 * found.index_code_mi_error
+    # The rate is that of z: without the class, of which the rate of the bound has something.
+    assert found.enumerated_label
+    assert not found.conditional_prior
+    (meaning,) = [meaning for name, _, meaning in found.table() if name == "rate of z"]
+    assert "with the class summed out" in meaning
+    assert found.rate == pytest.approx(mi + marginal, abs=4 * found.rate_error)
+    if known == 0:
+        assert output.expectation(output.rate()).mean().item() > mi + marginal + 0.01
+    assert "rate of the ELBO is larger" in found.notes[0]
 
 
 def test_each_datum_is_encoded_once() -> None:

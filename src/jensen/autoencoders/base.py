@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from itertools import chain
 from typing import Literal, get_args
 
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from jensen.autoencoders.condition import checked_condition, one_hot
+from jensen.autoencoders.condition import checked_condition, checked_shape, one_hot, require_tensor
 from jensen.autoencoders.decoder import Decoder
 from jensen.autoencoders.path import path_between
-from jensen.bound import Output
+from jensen.bound import Level, Output
 from jensen.config import ModelConfig, ModelKind, NetConfig
 from jensen.likelihoods import Likelihood, make_likelihood
 from jensen.nn import Conditioning, make_decoder, make_encoder
@@ -41,12 +42,13 @@ class EncoderDecoder(nn.Module, ABC):
         conditioning: how a condition enters `net`: concat, embedding or film (see `jensen.nn.make_encoder`).
 
     Wherever a method takes a condition, int64 class labels may stand in for one-hot vectors. A condition that is
-    missing, of another shape, NaN, or a label that is no class is a ValueError.
+    missing, of another shape, NaN, or a label that is no class is a ValueError, one that is no tensor a TypeError.
 
     Raises:
         ConfigError: net, likelihood or condition do not fit the data.
-        ValueError: latent is not positive, or `conditioning` was chosen where there is no condition or no `net` to
-            take it.
+        TypeError: condition_shape is no tuple, e.g. 10 in place of (10,).
+        ValueError: latent is not positive, condition_shape has not one or three numbers (own networks take any), or
+            `conditioning` was chosen where there is no condition or no `net` to take it.
     """
 
     kind: ModelKind
@@ -73,7 +75,7 @@ class EncoderDecoder(nn.Module, ABC):
         _check_conditioning(conditioning, condition_shape, own=encoder is not None and decoder is not None)
         self.shape = tuple(shape)
         self.target_shape = self.shape if target_shape is None else tuple(target_shape)
-        self.condition_shape = None if condition_shape is None else tuple(condition_shape)
+        self.condition_shape = checked_shape(condition_shape, own=encoder is not None and decoder is not None)
         self.latent = latent
         named = isinstance(likelihood, str)
         net = NetConfig(kind=net) if isinstance(net, str) else net
@@ -132,6 +134,29 @@ class EncoderDecoder(nn.Module, ABC):
         Raises:
             ValueError: x, target, condition or mask have another shape than the model's.
         """
+
+    def report(
+        self, output: Output, label: Tensor | None = None, condition: Tensor | None = None
+    ) -> Mapping[str, Tensor]:
+        """Named finite scalars to log beside the terms of the loss, which they do not enter; by default none.
+
+        They are means over the batch, on its device.
+
+        Args:
+            output: of this model for a batch.
+            label: the true class of each datum, (batch,) int64, whether the model was told it or not; None: no classes.
+            condition: what the model was told, (batch, *condition_shape).
+        """
+        return {}
+
+    def levels(self, x: Tensor, condition: Tensor | None = None) -> tuple[tuple[Level, ...], Tensor | None]:
+        """`levels` and `log_weights` of the `Output` of one draw a datum; not decoded, where the model knows how.
+
+        Raises:
+            ValueError: x or the condition do not fit.
+        """
+        output = self(x, x.new_zeros(len(x), *self.target_shape), condition=condition)
+        return output.levels, output.log_weights
 
     @abstractmethod
     def encode(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -192,6 +217,7 @@ class EncoderDecoder(nn.Module, ABC):
     def _condition(self, condition: Tensor | None, *lead: int | None, exact: bool = True) -> Tensor | None:
         """The condition, checked, of what has these leading dimensions; labels as one-hot vectors."""
         shape = self.condition_shape
+        require_tensor(condition, shape, lead, exact=exact)
         if condition is not None and not condition.is_floating_point() and shape is not None and len(shape) == 1:
             numbers = (t.dtype for t in chain(self.parameters(), self.buffers()) if t.is_floating_point())
             condition = one_hot(condition, shape[0], next(numbers, torch.get_default_dtype()))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-__all__ = ["checked_condition", "checked_mask", "one_hot"]
+__all__ = ["checked_condition", "checked_mask", "checked_shape", "one_hot", "require_tensor"]
 
 
 def checked_condition(
@@ -22,8 +24,10 @@ def checked_condition(
         exact: whether `own` has to be `lead`, or only broadcastable to it.
 
     Raises:
+        TypeError: it is no tensor.
         ValueError: it is missing, not expected, of another shape, of integers, or NaN.
     """
+    require_tensor(condition, shape, lead, exact=exact)
     if shape is None:
         if condition is not None:
             raise ValueError("this model takes no condition: it was made without condition_shape")
@@ -38,6 +42,48 @@ def checked_condition(
     if condition.device.type == "cpu" and bool(condition.isnan().any()):
         raise ValueError("condition holds NaN: every condition has to be known")
     return condition
+
+
+def require_tensor(
+    condition: object, shape: tuple[int, ...] | None, lead: tuple[int | None, ...], *, exact: bool = True
+) -> None:
+    """Raise `TypeError` for a condition that is neither a tensor nor None, such as a number or a list.
+
+    Arguments: `checked_condition`.
+    """
+    if condition is not None and not isinstance(condition, Tensor):
+        expected = "none, as the model was made without condition_shape" if shape is None else "one of "
+        if shape is not None:
+            expected += _expected(shape, lead, exact)
+        raise TypeError(f"condition should be a tensor, {expected}; got {type(condition).__name__} {condition!r:.50}")
+
+
+def checked_shape(shape: object, *, own: bool = False) -> tuple[int, ...] | None:
+    """`condition_shape` as a tuple; None: there is no condition.
+
+    Args:
+        shape: as the user gave it.
+        own: whether encoder and decoder are networks of the user, which take conditions of any shape.
+
+    Raises:
+        TypeError: it is no sequence of whole numbers.
+        ValueError: a number is not positive, or there are not one or three.
+    """
+    if shape is None:
+        return None
+    if isinstance(shape, int):
+        raise TypeError(f"condition_shape should be a tuple, ({shape},) for {shape} classes or numbers, got {shape}")
+    if not isinstance(shape, Sequence) or not all(isinstance(size, int) for size in shape):
+        raise TypeError(f"condition_shape should be a tuple of whole numbers, got {shape!r}")
+    sizes = tuple(shape)
+    if any(size < 1 for size in sizes):
+        raise ValueError(f"condition_shape should be of positive numbers, got {sizes}")
+    if len(sizes) not in (1, 3) and not own:
+        hint = f"; an image of one channel is (1, {sizes[0]}, {sizes[1]})" if len(sizes) == 2 else ""
+        raise ValueError(
+            f"condition_shape should be (classes,), (attributes,) or (channel, height, width), got {sizes}{hint}"
+        )
+    return sizes
 
 
 def checked_mask(mask: Tensor | None, batch: int, shape: tuple[int, ...]) -> Tensor | None:

@@ -140,6 +140,16 @@ class VAE(EncoderDecoder):
         expected = self._checked(x, target)
         observed = checked_mask(mask, len(x), self.target_shape)
         condition = self._condition(condition, len(x))
+        level = self._level(x, condition, samples)
+        return Output(expected, self.decoder(level.z, condition), (level,), mask=observed)
+
+    def levels(self, x: Tensor, condition: Tensor | None = None) -> tuple[tuple[Level, ...], Tensor | None]:
+        if type(self).forward is not VAE.forward:  # a model of its own: what its levels are, it says there
+            return super().levels(x, condition)
+        self._check_input(x)
+        return (self._level(x, self._condition(condition, len(x)), 1),), None
+
+    def _level(self, x: Tensor, condition: Tensor | None, samples: int) -> Level:
         q = self._posterior(x, condition)
         posterior = Normal(q.loc.unsqueeze(0), q.scale.unsqueeze(0), validate_args=False)
         # rsample of `samples` draws, without a leading dimension of size 1 in between.
@@ -147,7 +157,7 @@ class VAE(EncoderDecoder):
         prior = self._prior(condition)
         if self.prior_net is not None:
             prior = Normal(prior.loc.unsqueeze(0), prior.scale.unsqueeze(0), validate_args=False)
-        return Output(expected, self.decoder(z, condition), (Level(z, posterior, prior),), mask=observed)
+        return Level(z, posterior, prior)
 
     def encode(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.posterior(x, condition).mean
@@ -160,9 +170,11 @@ class VAE(EncoderDecoder):
             n: how many.
             temperature: scales the prior's standard deviation; below 1 draws nearer its centre, more typical and less
                 varied.
-            condition: of each, (n, *condition_shape), or one for all, (*condition_shape,).
+            condition: of each, (n, *condition_shape), or one for all, (*condition_shape,); class labels may be int64,
+                (n,), or one for all, ().
 
         Raises:
+            TypeError: the condition is no tensor.
             ValueError: n or temperature is not positive, or the condition does not fit.
         """
         if n < 1:

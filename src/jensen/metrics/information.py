@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from jensen.aggregate import log_aggregate
 from jensen.autoencoders import EncoderDecoder
-from jensen.bound import Level, Output
+from jensen.bound import Level
 from jensen.metrics.evaluation import SplitLike
 
 __all__ = ["Information", "information"]
@@ -30,7 +30,7 @@ class Information:
     Attributes:
         components: N, the data whose posteriors make up q(z).
         codes: how many z were drawn from q(z).
-        index_code_mi: I(x; z) = E log q(z | x) - log q(z), at most ln N.
+        index_code_mi: I(x; z) = E log q(z | x) - log q(z), at most ln N; I(x, c; z) of a conditional prior.
         total_correlation: KL(q(z) || prod_d q(z_d)).
         dimension_wise_kl: sum_d KL(q(z_d) || p(z_d)).
         rate: E KL(q(z | x) || p(z)), the sum of these three at the same codes.
@@ -38,6 +38,12 @@ class Information:
         per_dimension_kl: KL(q(z_d) || p(z_d)) of each dimension.
         per_dimension_kl_error: their standard errors.
         warnings: what to mind in reading the numbers.
+        conditional_prior: whether the prior p(z | c) differs between data. There is no one p(z) then: the KLs of the
+            aggregate from it are None, and `prior_term` is the third part of the rate in place of dimension_wise_kl.
+        prior_term: E log prod_d q(z_d) - log p(z | c): no KL, and it may be negative. None without such a prior.
+        enumerated_label: whether a class is summed out of q(z | x). The rate is then that of z alone, without what the
+            class costs.
+        notes: what the numbers are about.
     """
 
     components: int
@@ -46,19 +52,24 @@ class Information:
     index_code_mi_error: float
     total_correlation: float
     total_correlation_error: float
-    dimension_wise_kl: float
-    dimension_wise_kl_error: float
+    dimension_wise_kl: float | None
+    dimension_wise_kl_error: float | None
     rate: float
     rate_error: float
-    marginal_kl: float
-    marginal_kl_error: float
-    per_dimension_kl: list[float]
-    per_dimension_kl_error: list[float]
+    marginal_kl: float | None
+    marginal_kl_error: float | None
+    per_dimension_kl: list[float] | None
+    per_dimension_kl_error: list[float] | None
     warnings: list[str] = field(default_factory=list)
+    conditional_prior: bool = False
+    prior_term: float | None = None
+    prior_term_error: float | None = None
+    enumerated_label: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def saturated(self) -> bool:
-        """Whether I(x; z) is so near to ln N, its largest value, that more data would have raised it."""
+        """Whether the mutual information is so near to ln N, its largest value, that more data would have raised it."""
         return self.index_code_mi > math.log(self.components) - NEAR_SATURATION
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,23 +83,41 @@ class Information:
             return f"{getattr(self, name):z.3f} ± {getattr(self, f'{name}_error'):.3f}"
 
         bound = f"at most ln N = {math.log(self.components):.2f}" + (", which it reaches" if self.saturated else "")
-        largest = sorted(self.per_dimension_kl, reverse=True)[:5]
-        return [
-            ("mutual information", value("index_code_mi"), f"nats, I(x; z): what a code says of its datum; {bound}"),
+        mutual = "I(x, c; z)" if self.conditional_prior else "I(x; z)"
+        rows = [
+            ("mutual information", value("index_code_mi"), f"nats, {mutual}: what a code says of its datum; {bound}"),
             (
                 "total correlation",
                 value("total_correlation"),
                 "nats, KL(q(z) || prod q(z_d)): dependence between latents; 0 if independent",
             ),
-            (
-                "dimension-wise KL",
-                value("dimension_wise_kl"),
-                "nats, sum of KL(q(z_d) || p(z_d)): how far single latents are from the prior",
-            ),
-            ("rate", value("rate"), "nats, E KL(q(z|x) || p(z)): the sum of these three"),
-            ("marginal KL", value("marginal_kl"), "nats, KL(q(z) || p(z)): rate less mutual information"),
-            ("KL per latent", " ".join(f"{kl:z.2f}" for kl in largest), f"nats, of q(z_d): the {len(largest)} largest"),
         ]
+        if self.conditional_prior:
+            meaning = "nats, E log prod q(z_d) - log p(z | c); no KL and may be negative"
+            rows.append(("prior term", value("prior_term"), meaning))
+        else:
+            meaning = "nats, sum of KL(q(z_d) || p(z_d)): how far single latents are from the prior"
+            rows.append(("dimension-wise KL", value("dimension_wise_kl"), meaning))
+        rows.append((self._rate_name, value("rate"), f"nats, {self._rate_meaning}: the sum of these three"))
+        if self.marginal_kl is not None:
+            meaning = "nats, KL(q(z) || p(z)): rate less mutual information"
+            rows.append(("marginal KL", value("marginal_kl"), meaning))
+        if self.per_dimension_kl is not None:
+            largest = sorted(self.per_dimension_kl, reverse=True)[:5]
+            shown = " ".join(f"{kl:z.2f}" for kl in largest)
+            rows.append(("KL per latent", shown, f"nats, of q(z_d): the {len(largest)} largest"))
+        return rows
+
+    @property
+    def _rate_name(self) -> str:
+        return "rate of z" if self.enumerated_label else "rate"
+
+    @property
+    def _rate_meaning(self) -> str:
+        if self.enumerated_label:  # under a prior of the class it is no KL: q(z | x) is of all classes
+            prior = "E log q(z|x) - log p(z|y)" if self.conditional_prior else "E KL(q(z|x) || p(z))"
+            return f"{prior} with the class summed out"
+        return "E KL(q(z|x,c) || p(z|c))" if self.conditional_prior else "E KL(q(z|x) || p(z))"
 
 
 @torch.no_grad()
@@ -114,9 +143,11 @@ def information(
     drawn once. Then `codes` pairs of a datum, uniformly with replacement, and a z from q(z | x) are drawn, and q(z)
     and q(z_d) computed at each from all N posteriors, in float32, averaged in float64.
 
-    For a conditional model the datum is x with its condition, and the prior that of the condition: dimension-wise and
-    marginal KL are then the mean of log q(z) - log p(z | c) and may be negative. Where a label is enumerated,
-    q(z | x) is the mixture over the label.
+    For a conditional model the datum is x with its condition c, so that the mutual information is I(x, c; z). Where
+    the prior p(z | c) differs between data, there is no p(z) that q(z) could be compared with: the KLs from it are
+    None, and what the rate has beside mutual information and total correlation is `prior_term`, which may be negative
+    (the mutual information, which counts what z says of c, may then exceed the rate, which does not). Where a label is
+    enumerated, q(z | x) is the mixture over the label.
 
     Args:
         model: a VAE with one level of latents (beside an enumerated label).
@@ -142,7 +173,7 @@ def information(
             found = _at_codes(encoded, torch.randint(len(split), (codes,)).to(device), progress)
     finally:
         model.train(was_training)
-    return _summarise(found, len(split))
+    return _summarise(found, len(split), encoded.differs, encoded.log_weights is not None)
 
 
 @dataclass(frozen=True)
@@ -153,20 +184,28 @@ class _Encoded:
     prior: Distribution
     log_weights: Tensor | None
 
+    @property
+    def differs(self) -> bool:
+        """Whether the prior is not the same for all data and labels."""
+        if self.prior.batch_shape.numel() == 1:
+            return False
+        each = _parameters(self.prior).values()
+        return not all(torch.allclose(values, values[:1, :1].expand_as(values)) for values in each)
+
 
 def _encode(model: EncoderDecoder, split: SplitLike, device: torch.device) -> _Encoded:
     posteriors, priors, weights = [], [], []
     for start in range(0, len(split), DATA_AT_ONCE):
         batch = split.batch(torch.arange(start, min(start + DATA_AT_ONCE, len(split))))
-        some = [None if values is None else values.to(device) for values in (batch.condition, batch.mask)]
-        output = model(batch.x.to(device), batch.target.to(device), condition=some[0], mask=some[1])
-        level = _latents(output)
+        condition = None if batch.condition is None else batch.condition.to(device)
+        levels, log_weights = model.levels(batch.x.to(device), condition)
+        level = _latents(levels, log_weights)
         assert level.posterior is not None
         assert level.prior is not None
         posteriors.append(level.posterior)
         priors.append(level.prior)
-        if output.log_weights is not None:
-            weights.append(output.log_weights)
+        if log_weights is not None:
+            weights.append(log_weights)
     constant = priors[0].batch_shape.numel() == 1
     return _Encoded(
         _joined(posteriors),
@@ -175,12 +214,12 @@ def _encode(model: EncoderDecoder, split: SplitLike, device: torch.device) -> _E
     )
 
 
-def _latents(output: Output) -> Level:
+def _latents(every: tuple[Level, ...], log_weights: Tensor | None) -> Level:
     """The level that is no enumerated label."""
     levels = [
         level
-        for level in output.levels
-        if output.log_weights is None or level.posterior is None or not level.posterior.has_enumerate_support
+        for level in every
+        if log_weights is None or level.posterior is None or not level.posterior.has_enumerate_support
     ]
     if len(levels) != 1 or levels[0].posterior is None or levels[0].prior is None:
         raise ValueError(
@@ -254,15 +293,17 @@ def _at_codes(encoded: _Encoded, index: Tensor, progress: Callable[[int, int], N
     return [torch.cat(values).double() for values in zip(*parts, strict=True)]
 
 
-def _summarise(found: list[Tensor], components: int) -> Information:
+def _summarise(found: list[Tensor], components: int, conditional: bool, enumerated: bool) -> Information:
     log_q, joint, each, prior = found
 
     def mean(values: Tensor) -> tuple[float, float]:
         return values.mean().item(), (values.std() / math.sqrt(len(values))).item()
 
     kl = each - prior
-    mi, tc, dimension_wise = mean(log_q - joint), mean(joint - each.sum(1)), mean(kl.sum(1))
+    mi, tc, third = mean(log_q - joint), mean(joint - each.sum(1)), mean(kl.sum(1))
     rate, marginal = mean(log_q - prior.sum(1)), mean(joint - prior.sum(1))
+    nothing: tuple[float | None, float | None] = (None, None)
+    dimension_wise, prior_term = (nothing, third) if conditional else (third, nothing)
     result = Information(
         components,
         len(joint),
@@ -270,14 +311,36 @@ def _summarise(found: list[Tensor], components: int) -> Information:
         *tc,
         *dimension_wise,
         *rate,
-        *marginal,
-        per_dimension_kl=kl.mean(0).tolist(),
-        per_dimension_kl_error=(kl.std(0) / math.sqrt(len(kl))).tolist(),
+        *(nothing if conditional else marginal),
+        per_dimension_kl=None if conditional else kl.mean(0).tolist(),
+        per_dimension_kl_error=None if conditional else (kl.std(0) / math.sqrt(len(kl))).tolist(),
+        conditional_prior=conditional,
+        prior_term=prior_term[0],
+        prior_term_error=prior_term[1],
+        enumerated_label=enumerated,
     )
-    if result.saturated:
-        result.warnings.append(
-            f"The mutual information is within {NEAR_SATURATION} nat of ln {components} = {math.log(components):.2f}, "
-            "the most that so many data can show: the codes tell nearly all of them apart, and I(x; z) under the "
-            "distribution of the data may be larger. The total correlation holds what does not fit."
-        )
+    _explain(result)
     return result
+
+
+def _explain(found: Information) -> None:
+    """Add what a reader should mind."""
+    if found.saturated:
+        mutual = "I(x, c; z)" if found.conditional_prior else "I(x; z)"
+        found.warnings.append(
+            f"The mutual information is within {NEAR_SATURATION} nat of ln {found.components} = "
+            f"{math.log(found.components):.2f}, the most that so many data can show: the codes tell nearly all of them "
+            f"apart, and {mutual} under the distribution of the data may be larger. The total correlation holds what "
+            "does not fit."
+        )
+    if found.conditional_prior:
+        read = "rate of the ELBO" if found.enumerated_label else "rate"
+        found.warnings.append(
+            "The prior p(z | c) differs between data, so there is no one p(z) from which the codes of all data could "
+            f"have a KL, and none is given: read the {read}, which is what the code says of x beyond c."
+        )
+    if found.enumerated_label:
+        found.notes.append(
+            "The rate of z is that of q(z | x) with the class summed out; the rate of the ELBO is larger, as it counts "
+            "z for each class and KL(q(y | x) || p(y)), the rate of the class."
+        )

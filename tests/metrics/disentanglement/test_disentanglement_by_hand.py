@@ -90,6 +90,20 @@ def test_modularity_of_informative_codes_leaves_noise_out() -> None:
     assert found.details["of_informative_codes"] > 0.99 > found.value
 
 
+def test_a_code_that_knows_little_is_informative() -> None:
+    """Some five times the bias of independent columns, (20 - 1)(5 - 1) / 10,000 nats, is more than noise makes."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(5, size=(5000, 3))
+    z = np.hstack([y + 5 * rng.normal(size=y.shape), rng.normal(size=(5000, 2))])
+    found = modularity(z, y)
+    bias = 19 * 4 / 10_000
+    most = found.details["mutual_information"].max(1)
+    assert (4 * bias < most[:3]).all()
+    assert (most[:3] < 9 * bias).all()
+    assert found.details["informative"].tolist() == [True] * 3 + [False] * 2
+    assert found.details["of_informative_codes"] == pytest.approx(found.details["per_code"][:3].mean())
+
+
 def test_irs_by_hand() -> None:
     """z = a + b/10 is 0.55 from its mean at most, 0.05 where a is held and 0.5 where b is; the other code is 2 b."""
     a, b, _ = CROSSED.T
@@ -107,6 +121,20 @@ def test_irs_quantiles() -> None:
     z, y = rng.normal(size=(10_000, 3)), rng.integers(4, size=(10_000, 2))
     assert irs(z, y).value < 0.05
     assert irs(z, y, range_quantile=1.0).value == pytest.approx(1 - norm.ppf(0.995) / 3.9, abs=0.06)
+
+
+@pytest.mark.parametrize(("n", "values", "score"), [(10_000, 4, 0.006), (10_000, 40, 0.03), (1000, 40, 0.19)])
+def test_irs_of_noise_by_group_size(n: int, values: int, score: float) -> None:
+    """What the docstring says of ten codes and five factors, and that chance is the same number of another shuffle."""
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(n, 10)), rng.integers(values, size=(n, 5))
+    found = irs(z, y)
+    assert found.value == pytest.approx(score, rel=0.3)
+    assert found.details["chance"] == pytest.approx(found.value, rel=0.25)
+    assert found.details["chance"] != irs(z, y, seed=1).details["chance"]
+    known = irs(y.astype(float), y)
+    assert known.value == 1
+    assert known.details["chance"] < 0.1
 
 
 @pytest.mark.parametrize(
@@ -204,11 +232,16 @@ def test_groups_share_the_value_that_they_should() -> None:
     assert (classes[alike, 0] == classes[alike[:, :1], 0]).all()
     assert np.bincount(classes[alike[:, 0], 0]) / 2000 == pytest.approx(np.bincount(classes[:, 0]) / 400, abs=0.04)
     assert all(len(set(row)) == 8 for row in alike.tolist())
+    small = Groups(np.repeat([[0], [1]], 10, 0), "test")
+    calls = [small.alike(0, 50, 3, rng).tolist() for _ in range(30)]
+    assert len({frozenset(row) for rows in calls for row in rows}) > 200  # of 240; runs of a fixed order are 20
     few = groups.alike(0, 200, 60, rng)
     assert {len(set(row)) for row in few[classes[few[:, 0], 0] == 3].tolist()} == {len(third)}
     assert 0 not in groups.alike(1, 500, 8, rng)  # the only example of its value
     drawn = list(groups.factor_of_each(1000, rng, 64))
     assert sorted(np.concatenate([which for _, which in drawn])) == list(range(1000))
+    for f in range(2):
+        assert sum(len(which) for factor, which in drawn if factor == f) == pytest.approx(500, abs=70)
 
 
 def test_points_and_votes_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,4 +285,7 @@ def test_what_is_learned_from_is_not_scored() -> None:
     known, held_out = split(data, np.random.default_rng(15))
     assert (len(known), len(held_out)) == (60, 30)
     assert sorted([*known.codes[:, 0], *held_out.codes[:, 0]]) == list(range(90))
-    assert (known.classes[:, 0] == known.codes[:, 0] % 3).all()
+    for part in (known, held_out):
+        assert (part.classes == np.stack([part.codes[:, 0] % 3, part.codes[:, 0] % 2], 1)).all()
+        assert (part.values == part.classes).all()
+        assert part.codes[:, 0].mean() == pytest.approx(44.5, abs=12)  # not the first or last of what is in order

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
+from torch.distributions import Categorical, Normal, kl_divergence
 
 from jensen.autoencoders import VAE, AutoEncoder
 from jensen.bound import Level, Output
@@ -57,6 +57,38 @@ def test_codes_are_posterior_means_of_a_sample_without_replacement() -> None:
     assert len(encode_pool(model, rows).codes) == 1200
 
 
+def test_codes_of_a_vae_are_not_decoded_and_kls_are_from_a_learned_prior() -> None:
+    torch.manual_seed(1)
+    model = VAE((6,), 3, condition_shape=(2,), prior="learned")
+    rows = Rows(torch.rand(700, 6), torch.arange(700)[:, None], torch.randn(700, 2))
+    level = model(rows.x, condition=rows.condition).levels[0]
+    handle = model.decoder.register_forward_pre_hook(lambda *_: pytest.fail("decoded"))
+    pool = encode_pool(model, rows)
+    handle.remove()
+    assert level.posterior is not None
+    torch.testing.assert_close(pool.codes, level.posterior.mean[0, pool.factors[:, 0]].detach())
+    assert pool.kl_per_dimension is not None
+    torch.testing.assert_close(pool.kl_per_dimension.float(), level.kl()[0].mean(0).detach())
+
+
+class Doubled(VAE):
+    """A VAE with a forward of its own, whose only level is twice the first unit."""
+
+    def forward(self, *args: Any, **choices: Any) -> Output:
+        output = super().forward(*args, **choices)
+        level = output.levels[0]
+        assert level.posterior is not None
+        own = Normal(2 * level.posterior.mean[..., :1], 1.0)
+        return replace(output, levels=(Level(own.sample(), own, level.prior),))
+
+
+def test_a_forward_of_its_own_is_asked() -> None:
+    model = Doubled((6,), 3)
+    rows = Rows(torch.rand(20, 6), torch.arange(20)[:, None])
+    pool = encode_pool(model, rows)
+    torch.testing.assert_close(pool.codes, 2 * model.encode(rows.x[pool.factors[:, 0]]).detach()[:, :1])
+
+
 def test_an_auto_encoder_has_codes_without_kl() -> None:
     model = AutoEncoder((6,), 3)
     rows = Rows(torch.rand(20, 6), torch.rand(20, 2))
@@ -67,27 +99,22 @@ def test_an_auto_encoder_has_codes_without_kl() -> None:
 
 
 class Told(nn.Module):
-    """Stands in for a conditional model: its code is its condition, and it keeps the masks that it was given."""
+    """Stands in for a conditional model: its code is its condition."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
-        self.masks: list[Tensor | None] = []
 
-    def forward(self, x: Tensor, target: Tensor, samples: int = 1, *, condition: Tensor, mask: Any = None) -> Output:
-        self.masks.append(mask)
-        posterior = Normal(condition[None], 1.0)
-        level = Level(posterior.sample(), posterior, Normal(self.weight, 1.0))
-        return Output(target[None], Bernoulli(logits=target[None]), (level,), mask)
+    def levels(self, x: Tensor, condition: Tensor) -> tuple[tuple[Level, ...], None]:
+        q = Normal(condition[None], torch.ones(()))
+        return (Level(q.mean, q, Normal(torch.zeros(()), torch.ones(()))),), None
 
 
-def test_condition_and_mask_reach_the_model() -> None:
-    condition, mask = torch.randn(40, 2), torch.ones(1, 6)
-    rows = Rows(torch.rand(40, 6), torch.arange(40)[:, None], condition, mask)
-    model = Told()
-    pool = encode_pool(model, rows)  # type: ignore[arg-type]
+def test_the_condition_reaches_the_model() -> None:
+    condition = torch.randn(40, 2)
+    rows = Rows(torch.rand(40, 6), torch.arange(40)[:, None], condition, torch.ones(1, 6))
+    pool = encode_pool(Told(), rows)  # type: ignore[arg-type]
     torch.testing.assert_close(pool.codes, condition[pool.factors[:, 0]])
-    assert model.masks[0] is mask
     assert pool.kl_per_dimension is not None
     torch.testing.assert_close(pool.kl_per_dimension.float(), 0.5 * condition.square().mean(0))
 
@@ -99,7 +126,7 @@ class Enumerated(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x: Tensor, target: Tensor, samples: int = 1, *, condition: Any, mask: Any) -> Output:
+    def levels(self, x: Tensor, condition: Any) -> tuple[tuple[Level, ...], Tensor]:
         y = Categorical(logits=x[None, :, :3])
         log_weights = y.logits[0].T  # (3, batch)
         means = torch.arange(3.0)[:, None, None].expand(3, len(x), 1)
@@ -107,7 +134,7 @@ class Enumerated(nn.Module):
             Level(torch.arange(3)[:, None].expand(3, len(x)), y, Categorical(logits=torch.zeros(3))),
             Level(means, Normal(means, 1.0), Normal(0.0, 1.0)),
         )
-        return Output(target[None], Bernoulli(logits=target[None]), levels, log_weights=log_weights)
+        return levels, log_weights
 
 
 def test_a_discrete_latent_is_one_code_and_others_are_averaged_over_it() -> None:

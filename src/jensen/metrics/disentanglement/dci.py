@@ -39,9 +39,10 @@ def dci(
 
     The predictor is a random forest of `trees` trees that look at all codes at each split, and the importance is its
     decrease in impurity. The numbers depend on the learner, so compare only what one learner gave: trees grown to
-    single examples spend splits, and importance, on noise (with 6,667 examples of a factor of 40 values and noise of a
-    tenth of the range D is 0.2 where it is 0.8 with leaves of 1%, at the same accuracy), and disentanglement_lib's
-    gradient boosting, near to leaves of 1%, takes minutes.
+    single examples spend splits, and importance, on noise. Take 10,000 examples of five factors of 40 equally spaced
+    values on [0, 1], each with a code that is its value plus Gaussian noise of standard deviation 0.1: D is 0.58 with
+    leaves of 1% and 0.006 with leaf=0, at accuracies of 0.12 and 0.10. disentanglement_lib's gradient boosting, some
+    three minutes a factor, gives about 0.25 there.
 
     Args:
         codes: posterior means, (N, D).

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Categorical, OneHotCategorical
 
 from jensen.autoencoders import EncoderDecoder
-from jensen.bound import Level, Output
+from jensen.bound import Level, weighted_mean
 from jensen.data import Batch
 
 __all__ = ["Pool", "encode_pool"]
@@ -42,7 +42,7 @@ def encode_pool(model: EncoderDecoder, split: LabelledSplit, n: int = 10_000, se
     """Codes and factors of n examples drawn without replacement, or of all if there are fewer.
 
     A code is the posterior mean, (where a discrete latent is enumerated: over its values too); a discrete latent is one
-    code, the number of its most probable value. Conditions and masks go to the model with their examples. The same seed
+    code, the number of its most probable value. Conditions go to the model with their examples. The same seed
     gives the same; torch's global generator is left as it was.
 
     Args:
@@ -79,19 +79,17 @@ def _encoded(model: EncoderDecoder, batch: Batch, device: torch.device) -> tuple
     def moved(values: Tensor | None) -> Tensor | None:
         return None if values is None else values.to(device)
 
-    output = model(
-        batch.x.to(device), batch.target.to(device), condition=moved(batch.condition), mask=moved(batch.mask)
-    )
     assert batch.factors is not None
-    codes = torch.cat([_code(output, level) for level in output.levels], 1).float().cpu()
+    levels, log_weights = model.levels(batch.x.to(device), moved(batch.condition))
+    codes = torch.cat([_code(level, log_weights) for level in levels], 1).float().cpu()
     kl = None
-    if all(level.posterior is not None and level.prior is not None for level in output.levels):
-        nats = [_expected(output, level.kl()).reshape(len(codes), -1) for level in output.levels]
+    if all(level.posterior is not None and level.prior is not None for level in levels):
+        nats = [_expected(log_weights, level.kl()).reshape(len(codes), -1) for level in levels]
         kl = torch.cat(nats, 1).cpu()
     return codes, batch.factors.cpu(), kl
 
 
-def _code(output: Output, level: Level) -> Tensor:
+def _code(level: Level, log_weights: Tensor | None) -> Tensor:
     """(batch, dims of the level)."""
     if level.posterior is None:
         values = level.z
@@ -100,9 +98,9 @@ def _code(output: Output, level: Level) -> Tensor:
         return values[0].flatten(1)  # the same for every sample of what comes below it
     else:
         values = level.posterior.mean
-    return _expected(output, values).flatten(1)
+    return _expected(log_weights, values).flatten(1)
 
 
-def _expected(output: Output, values: Tensor) -> Tensor:
+def _expected(log_weights: Tensor | None, values: Tensor) -> Tensor:
     """E_q of (samples or 1, batch, ...): what does not vary with samples is its own mean."""
-    return values[0] if len(values) == 1 else output.expectation(values)
+    return values[0] if len(values) == 1 else weighted_mean(values, log_weights)
