@@ -121,7 +121,9 @@ class DataConfig(Section):
         "part of an image (upper-half, upper-left, all-but-upper-left, ...), whose rest is then to be predicted",
     )
     labelled: Count | None = Field(
-        None, description="condition label: keep this many training labels, equally many a class; the rest is unknown"
+        None,
+        description="condition label: keep this many training labels, as equally many a class as possible; the rest "
+        "is unknown",
     )
     labelled_share: float = Field(
         0.25, gt=0, lt=1, description="share of an epoch's examples that are labelled, repeated as often as it takes"
@@ -257,6 +259,8 @@ class ObjectiveConfig(Section):
             if getattr(self, name) is not None:
                 kinds = ", ".join(kind for kind, knobs in KNOBS.items() if name in knobs)
                 raise ValueError(f"{name} has no meaning for {self.kind}; it is for kind {kinds}")
+        if min(self.kl_weight.start, self.kl_weight.end) < 0:
+            raise ValueError("kl_weight should be 0 or more: a negative one would reward the KL")
         if self.kind == "iwae" and self.kl_weight != Schedule():
             raise ValueError("kl_weight has no meaning for iwae: its bound has no separate KL term; use kind elbo")
         if self.kind == "iwae" and self.kl != "analytic":

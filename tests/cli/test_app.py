@@ -27,6 +27,7 @@ def test_alone_it_prints_help(jensen: Jensen) -> None:
     assert alone.code == 0
     assert alone.err == ""
     assert "jensen train --data digits --epochs 100\n  jensen report runs/digits-vae" in alone.out
+    assert "--transform none --likelihood gaussian \\\n      --sigma 0.3 --objective beta --beta 10\n" in alone.out
     for heading in ("Learn", "Use", "Look"):
         assert f"\n{heading}\n" in alone.out
     for name in ALL:

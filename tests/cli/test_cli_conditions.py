@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from jensen.cli.beside import kept, told_before
 from jensen.cli.conditions import class_number, condition_for, filled, part_shown, told
 from jensen.cli.inputs import Inputs, conditioned, examples
 from jensen.config import Config
@@ -220,13 +221,77 @@ def test_round_trip_of_the_test_split(
         expected = filled(opened, model.decode(z, condition=batch.condition), batch.condition)
     with np.load(codes) as file:
         np.testing.assert_allclose(file["codes"], z.numpy(), rtol=1e-4, atol=1e-5)
-        np.testing.assert_array_equal(file["conditions"], batch.condition.numpy())
+        stored = {name: file[name] for name in file.files if name.startswith("conditions")}
     with np.load(images) as file:
         np.testing.assert_allclose(file["images"], expected.numpy(), rtol=1e-4, atol=1e-5)
+    count, pixels = len(test), batch.x.numel() // len(test)
+    form, size = {
+        "labels": ((count,), count),
+        "properties": ((count, 2), 8 * count),
+        "halves": ((count, 1, 32), 32 * count + 1),
+    }[kind]
+    assert stored["conditions"].shape == form
+    assert stored["conditions"].dtype == (np.float32 if kind == "properties" else np.uint8)
+    assert torch.equal(told_before(opened, stored, codes, count), batch.condition)  # to the last bit
     rows = {line.split()[0]: line.split()[1] for line in said.out.splitlines()[1:]}
-    assert rows["condition"] == f"{4 * batch.condition.numel():,}"
+    assert rows["condition"] == f"{size:,}"
+    assert float(rows["ratio"]) == pytest.approx(pixels * count / (12 * count + size), abs=0.006)
     mse = (batch.x - expected).square().mean().item()
     assert float(rows["PSNR"]) == pytest.approx(-10 * np.log10(mse), abs=0.02)
+
+
+def test_whole_conditions_are_read_too(jensen: Jensen, halves: Path, labels: Path, tmp_path: Path) -> None:
+    """As earlier versions wrote them: float32 as the model is told it."""
+    for run in (halves, labels):
+        new, old, codes = tmp_path / "new.npz", tmp_path / "old.npz", tmp_path / "codes.npz"
+        assert jensen("encode", run, "--split", "test", "-o", codes, "--force").code == 0
+        opened = Run.open(run)
+        test = opened.data(transform="none").test
+        condition = test.batch(torch.arange(len(test))).condition
+        assert condition is not None
+        assert jensen("decode", run, codes, "-o", new, "--force").code == 0
+        with np.load(codes) as file:
+            np.savez(codes, codes=file["codes"], conditions=condition.numpy())
+        assert jensen("decode", run, codes, "-o", old, "--force").code == 0
+        with np.load(new) as one, np.load(old) as other:
+            np.testing.assert_array_equal(one["images"], other["images"])
+
+
+@pytest.mark.parametrize(
+    ("values", "level"),
+    [
+        (torch.arange(256) / 255, 255),
+        (torch.arange(17) / 16, 16),
+        (torch.tensor([0.0, 1.0]), 1),
+        (torch.rand(300, generator=torch.Generator().manual_seed(0)), None),
+        (torch.tensor([0.0, 1 / 65535]), None),
+    ],
+)
+def test_pixels_are_kept_as_bytes_only_where_nothing_is_lost(
+    halves: Path, tmp_path: Path, values: torch.Tensor, level: int | None
+) -> None:
+    run = Run.open(halves)
+    images = values.repeat(64)[: 64 * (len(values) // 2)].reshape(-1, 1, 8, 8)
+    condition = part_shown(run, images)
+    arrays = kept(run, condition)
+    assert arrays["conditions"].dtype == (np.float32 if level is None else np.uint8)
+    assert arrays.get("conditions_level") == level
+    assert torch.equal(told_before(run, arrays, tmp_path / "codes.npz", len(images)), condition)
+
+
+def test_far_attributes_are_warned_about(jensen: Jensen, properties: Path, tmp_path: Path) -> None:
+    out = ("-n", "2", "--force", "-o", tmp_path / "a.npz")
+    facts = Run.open(properties).facts
+    away = (1000 - facts.condition_mean[0]) / facts.condition_sd[0]
+    said = jensen("sample", properties, "--attribute", "x=1000,radius=5", *out)
+    assert said.code == 0
+    assert said.err.count("\n") == 1
+    assert f"x=1000 is {away:.3g} standard deviations from {facts.condition_mean[0]:.3g}" in said.err
+    assert "the model has seen nothing like it" in said.err
+    usual = facts.condition_mean[0] + 3.9 * facts.condition_sd[0]
+    assert jensen("sample", properties, "--attribute", f"x={usual},radius=5", *out).err == ""
+    below = facts.condition_mean[0] - 4.1 * facts.condition_sd[0]
+    assert "standard deviations" in jensen("sample", properties, "--attribute", f"x={below},radius=5", *out).err
 
 
 def test_a_code_in_another_class(jensen: Jensen, labels: Path, picture: Path, tmp_path: Path) -> None:
@@ -254,6 +319,10 @@ def test_codes_that_do_not_say_what_was_told(jensen: Jensen, labels: Path, halve
     assert jensen("decode", labels, codes, "--label", "2", *out).code == 0
     np.savez(codes, codes=np.zeros((2, 3), np.float32), conditions=np.zeros((3, 10)))
     assert "conditions of shape (3, 10)" in refused(jensen("decode", labels, codes, *out))
+    np.savez(codes, codes=np.zeros((2, 3), np.float32), conditions=np.array([1, 10], np.uint8))
+    assert "labels from 1 to 10, not of 10 classes" in refused(jensen("decode", labels, codes, *out))
+    np.savez(codes, codes=np.zeros((2, 3), np.float32), conditions=np.zeros((2, 1, 32), np.uint8), conditions_level=0)
+    assert "conditions_level should be a number from 1 to 255" in refused(jensen("decode", halves, codes, *out))
     np.savez(codes, codes=np.zeros((2, 3), np.float32), conditions=np.full((2, 10), np.nan))
     assert "conditions that are not finite" in refused(jensen("decode", labels, codes, *out))
 
@@ -288,6 +357,6 @@ def test_an_unknown_label_is_guessed_for_the_code(jensen: Jensen, tmp_path: Path
             expected[batch.condition.sum(1) == 1] = batch.condition[batch.condition.sum(1) == 1]
             restored = model.decode(model.encode(batch.x, condition=expected), condition=expected)
         with np.load(codes) as file:
-            np.testing.assert_array_equal(file["conditions"], expected.numpy())
+            np.testing.assert_array_equal(file["conditions"], expected.argmax(1).numpy())
         with np.load(images) as file:
             np.testing.assert_allclose(file["images"], restored.numpy(), rtol=1e-4, atol=1e-5)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from jensen import plots
 from jensen.autoencoders import VAE
 from jensen.training import Run
 
@@ -149,6 +150,44 @@ def test_the_classes_that_were_asked_for(jensen: Jensen, labelled: Path, tmp_pat
     assert jensen("sample", labelled, "--label", "3", "-n", "5", "-o", tmp_path / "one.npz").out.startswith(
         "5 samples:"
     )
+
+
+def test_pictures_say_what_they_show(
+    jensen: Jensen,
+    digits: Path,
+    labelled: Path,
+    semi: Path,
+    told_circles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    titles: list[str] = []
+    for name in ("image_grid", "class_grid", "walk"):
+        original = getattr(plots, name)
+
+        def drawn(*arguments: object, original: Any = original, **named: Any) -> object:
+            titles.append(named["title"])
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(plots, name, drawn)
+    label = Run.open(labelled).data().test.labels[0]
+    for number, (arguments, expected) in enumerate(
+        [
+            (("sample", digits), "64 samples"),
+            (("sample", labelled, "-n", "3"), "3 samples of each of 10 classes"),
+            (("sample", labelled, "-n", "3", "--label", "3"), "class 3"),
+            (("sample", told_circles, "-n", "3", "--attribute", "x=10,radius=5"), "x = 10, radius = 5"),
+            (("interpolate", digits, "0", "1"), "From test example 0 to test example 1, linear"),
+            (("interpolate", labelled, "0", "1"), f"From test example 0 to test example 1, linear, told class {label}"),
+            (("interpolate", semi, "0", "1"), "From test example 0 to test example 1, linear"),
+            (
+                ("interpolate", semi, "0", "1", "--label", "4"),
+                "From test example 0 to test example 1, linear, told class 4",
+            ),
+        ]
+    ):
+        assert jensen(*arguments, "-o", tmp_path / f"{number}.png").code == 0
+        assert titles[-1] == expected
 
 
 def test_a_learned_prior_keeps_the_noise_and_takes_the_temperature(

@@ -32,7 +32,8 @@ Start here (embedded data, no download, under a minute):
 
 A model that is told the class, and one whose latents come apart:
   jensen train --data digits --condition label
-  jensen train --data circles --objective beta
+  jensen train --data circles --transform none --likelihood gaussian \\
+      --sigma 0.3 --objective beta --beta 10
 
 `jensen COMMAND --help` explains a command."""
 

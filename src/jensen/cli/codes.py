@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from jensen.cli.conditions import Attributes, Label, Other, condition_for, filled, told
+from jensen.cli.beside import kept, told_before
+from jensen.cli.conditions import Attributes, Label, Other, condition_for, filled
 from jensen.cli.inputs import (
     IMAGES,
     Scale,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jensen.autoencoders import EncoderDecoder
-    from jensen.training import Run
 
 __all__ = ["decode", "encode"]
 
@@ -50,8 +50,8 @@ def encode(
 ) -> None:
     """Compress images to their codes; prints what it saves and what it costs.
 
-    Where the model is conditioned, what it was told is kept beside the codes:
-    decoding needs it. An unknown label is guessed.
+    Where the model is conditioned, what it was told is kept beside the codes
+    (decoding needs it), and counted in the ratio. An unknown label is guessed.
 
     jensen encode runs/digits-vae --split test -o codes.npz
     jensen encode runs/mnist-vae a.png b.png -o codes.npz --half
@@ -77,10 +77,10 @@ def encode(
     stored = codes.half() if half else codes.float()
     if not torch.isfinite(stored).all():
         raise JensenError("the codes do not fit 16 bits; leave --half away")
-    beside = {} if told_each is None else {"conditions": told_each.numpy()}
+    beside = {} if told_each is None else kept(opened, told_each)
     write_arrays(path, {"codes": stored.numpy(), **beside, **_named(files, inputs.names)})
     say(f"{len(codes)} codes: {path}")
-    rows = _sizes(inputs.values, stored, told_each, path)
+    rows = _sizes(inputs.values, stored, beside, path)
     if opened.config.data.target is None:
         restored = filled(opened, _decoded(model, stored.float(), told_each), told_each)
         rows.append(_quality(inputs.values, restored, image=inputs.values.ndim == 4))
@@ -126,7 +126,7 @@ def decode(
     if label is not None or attributes is not None:
         condition = condition_for(opened, label, attributes, len(stored))
     else:
-        condition = _conditions(opened, arrays, codes, len(stored))
+        condition = told_before(opened, arrays, codes, len(stored))
     values = filled(opened, _decoded(opened.model(), stored, condition), condition)
     if folder:
         write_images(output, values, names, force)
@@ -157,35 +157,6 @@ def _decoded(model: EncoderDecoder, codes: Tensor, condition: Tensor | None) -> 
         return torch.cat([model.decode(part, condition=known) for part, known in pieces(codes, condition)])
 
 
-def _conditions(run: Run, arrays: Mapping[str, Any], path: Path, count: int) -> Tensor | None:
-    """What the file says that the model was told, (count, *condition_shape); None for a run that is told nothing.
-
-    Raises:
-        JensenError: the file says nothing.
-        DataError: what it says does not fit.
-    """
-    import torch
-
-    kind, shape = told(run), run.facts.condition_shape
-    if kind is None or shape is None:
-        return None
-    stored = arrays.get("conditions")
-    if stored is None:
-        flag = {"label": " or give --label", "attributes": " or give --attributes"}.get(kind, "")
-        raise JensenError(
-            f"{path} has no array 'conditions', and {run.path} is conditioned on {run.config.data.condition}: encode "
-            f"again with `jensen encode {run.path}`{flag}"
-        )
-    if stored.shape != (count, *shape) or stored.dtype.kind not in "fiub":
-        raise DataError(
-            f"{path} has conditions of shape {stored.shape}, {run.path} needs {(count, *shape)}: from another run?"
-        )
-    tensor = torch.from_numpy(stored.astype("float32"))
-    if not torch.isfinite(tensor).all():
-        raise DataError(f"{path} has conditions that are not finite")
-    return tensor
-
-
 def _codes(arrays: Mapping[str, Any], path: Path) -> tuple[Tensor, list[str]]:
     """Codes (B, latent) float32 and a name for each."""
     import numpy as np
@@ -211,26 +182,25 @@ def _named(files: Sequence[Path], names: Sequence[str]) -> dict[str, Any]:
     return {"names": np.array([name.encode("utf-8") for name in names])} if images else {}
 
 
-def _sizes(values: Tensor, codes: Tensor, condition: Tensor | None, path: Path) -> list[tuple[str, str, str]]:
-    """Bytes in and out. Values count as they are usually kept: a byte a pixel, four a number of a table.
-
-    What the model is told counts as known to whoever decodes.
-    """
+def _sizes(values: Tensor, codes: Tensor, beside: Mapping[str, Any], path: Path) -> list[tuple[str, str, str]]:
+    """Bytes in and out. Values count as they are usually kept: a byte a pixel, four a number of a table."""
     width = 1 if values.ndim == 4 else 4
     before, after = values.numel() * width, codes.numel() * codes.element_size()
     shape = " x ".join(str(size) for size in values.shape[1:])
-    beside = []
-    if condition is not None:
-        told_bytes = condition.numel() * condition.element_size()
-        beside.append(
-            ("condition", f"{told_bytes:,} bytes", "what the model was told (or guessed), not counted as out")
-        )
-    return [
+    rows = [
         ("in", f"{before:,} bytes", f"{len(values)} of {shape}, {8 * width} bits a value"),
         ("out", f"{after:,} bytes", f"{len(codes)} of {codes.shape[1]}, {8 * codes.element_size()} bits a number"),
-        *beside,
-        ("file", f"{path.stat().st_size:,} bytes", "with its header"),
-        ("ratio", f"{before / after:.2f}", "in / out"),
+    ]
+    size = ("file", f"{path.stat().st_size:,} bytes", "with its header")
+    if not beside:
+        return [*rows, size, ("ratio", f"{before / after:.2f}", "in / out")]
+    more = sum(array.nbytes for array in beside.values())
+    return [
+        *rows,
+        ("condition", f"{more:,} bytes", "what the model was told (or guessed), which decoding needs"),
+        size,
+        ("ratio", f"{before / (after + more):.2f}", "in / (out + condition)"),
+        ("codes alone", f"{before / after:.2f}", "in / out, for whoever has the condition already"),
     ]
 
 

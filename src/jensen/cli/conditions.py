@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from jensen.cli.screen import warn
 from jensen.errors import DataError, JensenError
 
 if TYPE_CHECKING:
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
 
     from jensen.training import Run
 
-__all__ = ["Attributes", "Label", "Other", "class_number", "condition_for", "filled", "part_shown", "told"]
+__all__ = [
+    "Attributes",
+    "Label",
+    "Other",
+    "class_number",
+    "condition_for",
+    "filled",
+    "in_words",
+    "part_shown",
+    "told",
+]
 
 Label = Annotated[
     str | None, Parameter(name="--label", metavar="CLASS", help="for a run conditioned on labels: a name or number")
@@ -35,6 +46,8 @@ Other = Annotated[
 
 Told = Literal["label", "attributes", "image", "part"]
 MANY = 12
+FAR = 4.0
+"""Standard deviations from the mean of the training data, beyond which hardly any of them lie."""
 
 
 def told(run: Run) -> Told | None:
@@ -105,6 +118,25 @@ def class_number(word: str, names: Sequence[str]) -> int:
     raise JensenError(f"--label: there is no class {word!r}; {guess}one of {_listed(names)}")
 
 
+def in_words(run: Run, condition: Tensor | None) -> str:
+    """What the model is told, (*condition_shape,), for the title of a picture: "class 3", "x = 10, radius = 5".
+
+    Empty where it is told nothing, a label that is unknown, or an image.
+    """
+    kind, facts = told(run), run.facts
+    if condition is None:
+        return ""
+    if kind == "label":
+        return f"class {facts.condition_names[int(condition.argmax())]}" if bool(condition.any()) else ""
+    if kind != "attributes":
+        return ""
+    own = [
+        mean + sd * value
+        for value, mean, sd in zip(condition.tolist(), facts.condition_mean, facts.condition_sd, strict=True)
+    ]
+    return ", ".join(f"{name} = {value:.4g}" for name, value in zip(facts.condition_names, own, strict=True))
+
+
 def part_shown(run: Run, images: Tensor) -> Tensor:
     """The visible part of images (B, C, H, W), as a run is told it that fills in the rest: (B, C + 1, H, W)."""
     from jensen.data.visible import shown, visible
@@ -152,7 +184,14 @@ def _standardised(run: Run, attributes: str | None) -> Tensor:
         raise JensenError(f"--attributes: say also {' and '.join(missing)}; e.g. --attributes {form}")
     own = torch.tensor([values[name] for name in facts.condition_names], dtype=torch.float64)
     mean, sd = (torch.tensor(row, dtype=torch.float64) for row in (facts.condition_mean, facts.condition_sd))
-    return ((own - mean) / sd).float()
+    standard = (own - mean) / sd
+    for name, centre, away in zip(facts.condition_names, facts.condition_mean, standard.tolist(), strict=True):
+        if abs(away) > FAR:
+            warn(
+                f"{name}={values[name]:g} is {abs(away):.3g} standard deviations from {centre:.3g}, the mean of the "
+                "training data: the model has seen nothing like it"
+            )
+    return standard.float()
 
 
 def _number(name: str, text: str) -> float:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from cyclopts import Parameter
 
+from jensen.cli.alike import require_alike
 from jensen.cli.conditions import told
+from jensen.cli.evaluated import Written, write_evaluation
 from jensen.cli.options import DataDirectory, RunPath, Seed, SplitName, whole
-from jensen.cli.outputs import put
-from jensen.cli.screen import progress, say, table
+from jensen.cli.screen import progress, say, table, warn
 from jensen.errors import JensenError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ Against = Annotated[
         negative="",
         consume_multiple=False,
         help="also UDR: how far runs that differ in their seed alone found the same latents, from 10,000 examples of "
-        "the training split; give it once for each other run",
+        "the training split; give it once for each other run. Runs of other data, model or objective are refused",
     ),
 ]
 AskClassify = Annotated[
@@ -90,6 +90,15 @@ def evaluate(
     samples: Annotated[
         int, Parameter(converter=whole(1), metavar="INT", help="importance samples an example; fewer are quicker")
     ] = 5000,
+    examples: Annotated[
+        int | None,
+        Parameter(
+            converter=whole(1),
+            metavar="INT",
+            help="score the first so many of --split only: the bound takes examples x samples decodings, hours of "
+            "dsprites without a GPU [default: all]",
+        ),
+    ] = None,
     split: Annotated[SplitName, Parameter(help="which part of the data")] = "test",
     information: AskInformation = False,
     disentanglement: AskDisentanglement = False,
@@ -102,9 +111,12 @@ def evaluate(
     """Evaluate a run on data it has not seen.
 
     Prints ELBO, importance-weighted log-likelihood, rate, distortion and more,
-    with what they mean, and writes RUN/evaluation.json.
+    with what they mean, and writes RUN/evaluation.json. What earlier calls
+    measured beside the bound stays there, unless the run has been trained on
+    since; what is measured again is replaced.
 
     jensen evaluate runs/digits-vae
+    jensen evaluate runs/dsprites-vae --examples 1000 --samples 100
     jensen evaluate runs/digits-vae --samples 100 --json
     jensen evaluate runs/circles-beta --samples 100 --information --disentanglement
     jensen evaluate runs/seed-0 --against runs/seed-1 --against runs/seed-2
@@ -116,40 +128,55 @@ def evaluate(
     others = [Run.open(path) for path in against or ()]
     data = opened.data(data_directory)
     _check_kind(opened, {"--information": information, "--against": bool(others), "--classify": classify})
-    _check_others(opened, others)
+    require_alike(opened, others)
     if disentanglement:
         _check_factors(opened, data)
-    evaluation = _measured(opened, data, samples, split, seed)
-    said = _written(opened, split, evaluation, [])
+    part = _first(_part(data, split), examples)
+    evaluation = _measured(opened, part, samples, seed)
+    written = _written(opened, split, evaluation, [])
+    stale = written.dropped
     extras = _Extras(opened, data, split, seed)
     found = extras.measured(information, disentanglement, others, classify)
     if found:
-        said = _written(opened, split, evaluation, found)
+        written = _written(opened, split, evaluation, found)
+    dropped = [name for name in stale if name not in {extra.key for extra in found}]
+    if dropped:
+        warn(f"dropped from {run / 'evaluation.json'}, as they were of other weights of the run: {', '.join(dropped)}")
     if as_json:
-        say(said)
+        say(written.text)
         return
-    _print(run, split, evaluation, found)
+    whole_split = len(_part(data, split))
+    which = f"{len(part):,}" if len(part) == whole_split else f"the first {len(part):,} of {whole_split:,}"
+    say(f"{run}: {which} examples of the {split} split")
+    _print(evaluation, found)
+    if written.kept:
+        say(f"\nevaluation.json also keeps, from before: {', '.join(written.kept)}")
 
 
 def evaluate_run(
     run: Run, *, samples: int, split: SplitName = "test", seed: int = 0, directory: Path | None = None
 ) -> Evaluation:
     """Evaluate a run's best weights and write evaluation.json in it."""
-    evaluation = _measured(run, run.data(directory), samples, split, seed)
+    evaluation = _measured(run, _part(run.data(directory), split), samples, seed)
     _written(run, split, evaluation, [])
     return evaluation
 
 
-def _measured(run: Run, data: Data, samples: int, split: SplitName, seed: int) -> Evaluation:
+def _measured(run: Run, part: Split, samples: int, seed: int) -> Evaluation:
     from jensen.metrics import evaluate as measure
 
     model = _model(run)
-    with progress("evaluating") as moved:
-        return measure(model, _part(data, split), samples=samples, seed=seed, progress=moved)
+    with progress(f"bound, {len(part):,} examples x {samples:,} samples") as moved:
+        return measure(model, part, samples=samples, seed=seed, progress=moved)
 
 
 def _part(data: Data, split: SplitName) -> Split:
     return {"train": data.train, "valid": data.valid, "test": data.test}[split]
+
+
+def _first(split: Split, examples: int | None) -> Split:
+    """The first examples of a split, in its order; all where no number is given, or there are no more."""
+    return split if examples is None else replace(split, indices=split.indices[:examples])
 
 
 def _model(run: Run) -> EncoderDecoder:
@@ -158,25 +185,22 @@ def _model(run: Run) -> EncoderDecoder:
     return run.model().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _written(run: Run, split: SplitName, evaluation: Evaluation, extras: Sequence[Extra]) -> str:
-    """All that was found as JSON, also in evaluation.json."""
+def _written(run: Run, split: SplitName, evaluation: Evaluation, extras: Sequence[Extra]) -> Written:
+    """All that was found, in evaluation.json."""
     more = {extra.key: {"split": extra.split, **extra.found.to_dict()} for extra in extras}
-    text = json.dumps({"split": split, **evaluation.to_dict(), **more}, indent=2)
-    put(run.path / "evaluation.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
-    return text
+    return write_evaluation(run, {"split": split, **evaluation.to_dict()}, more)
 
 
-def _print(path: Path, split: SplitName, evaluation: Evaluation, extras: Sequence[Extra]) -> None:
-    say(f"{path}: {evaluation.examples:,} examples of the {split} split")
+def _print(evaluation: Evaluation, extras: Sequence[Extra]) -> None:
     table(evaluation.table())
-    warnings = list(evaluation.warnings)
+    remarks = [f"warning: {warning}" for warning in evaluation.warnings]
     for extra in extras:
         say(f"\n{extra.title}")
         table(extra.found.table())
         for name in ("warnings", "notes"):
-            warnings += getattr(extra.found, name, [])
-    for warning in warnings:
-        say(f"warning: {warning}")
+            remarks += [f"{name[:-1]}: {text}" for text in getattr(extra.found, name, [])]
+    for remark in remarks:
+        say(remark)
 
 
 def _check_kind(run: Run, flags: Mapping[str, bool]) -> None:
@@ -198,26 +222,6 @@ def _check_factors(run: Run, data: Data) -> None:
             f"{run.path}: {run.config.data.name} has no known factors, which --disentanglement compares latents with; "
             "circles and dsprites have them. --against RUN2 needs none"
         )
-
-
-def _check_others(run: Run, others: Sequence[Run]) -> None:
-    """Raise `JensenError` unless the others were trained as `run` was, and are others."""
-    mine = (run.config.data.name, run.facts.shape, run.config.data.condition)
-    for other in others:
-        if other.path.resolve() == run.path.resolve():
-            raise JensenError(f"--against {other.path} is the run itself; give runs of other seeds")
-        if other.config.model.kind == "autoencoder":
-            raise JensenError(f"--against {other.path} is a plain auto-encoder, which has no posterior")
-        if (other.config.data.name, other.facts.shape, other.config.data.condition) != mine:
-            raise JensenError(
-                f"--against {other.path} was trained on {_data(other)}, {run.path} on {_data(run)}; give runs that "
-                "differ in their seed alone"
-            )
-
-
-def _data(run: Run) -> str:
-    condition = run.config.data.condition
-    return run.config.data.name + ("" if condition is None else f" with condition {condition}")
 
 
 class _Extras:
@@ -252,7 +256,7 @@ class _Extras:
         """The rate, taken apart under the aggregate posterior of the training split."""
         from jensen.metrics.information import information
 
-        with progress("information") as moved:
+        with progress(f"information of {CODES:,} codes") as moved:
             found = information(_model(self.run), self.data.train, codes=CODES, seed=self.seed, progress=moved)
         title = f"Information, of {found.codes:,} codes against all {found.components:,} of the training split:"
         return Extra("information", title, "train", found)
@@ -262,8 +266,9 @@ class _Extras:
         from jensen.metrics.disentanglement import encode_pool, evaluate_disentanglement
 
         train = self.data.train
-        pool = encode_pool(_model(self.run), train, CODES, self.seed)
-        with progress("disentanglement") as moved:
+        with progress("disentanglement: encoding"):
+            pool = encode_pool(_model(self.run), train, CODES, self.seed)
+        with progress("disentanglement: metrics") as moved:
             found = evaluate_disentanglement(
                 pool.codes, pool.factors, train.factor_names, pool.kl_per_dimension, seed=self.seed, progress=moved
             )
@@ -274,7 +279,8 @@ class _Extras:
         """How far other runs found the same latents."""
         from jensen.cli.agreement import agreement
 
-        found = agreement([self.run, *others], self.data.train, CODES, self.seed)
+        with progress(f"agreement of {len(others) + 1} runs"):
+            found = agreement([self.run, *others], self.data.train, CODES, self.seed)
         title = f"Agreement of {len(others) + 1} runs, on {found.examples:,} examples of the training split:"
         return Extra("udr", title, "train", found)
 
@@ -282,7 +288,7 @@ class _Extras:
         """The Bayes classifier of a class-conditional model."""
         from jensen.metrics.classification import classify
 
-        with progress("classifying") as moved:
+        with progress("classification: log p(x | class)") as moved:
             found = classify(_model(self.run), _part(self.data, self.split), seed=self.seed, progress=moved)
         title = f"Classification of {found.examples:,} examples of the {self.split} split:"
         return Extra("classification", title, self.split, found)

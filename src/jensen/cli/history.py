@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ def best(history: Mapping[str, Sequence[float]]) -> Best | None:
         return None
     values = history[f"valid/{name}"]
     scores = history.get("valid/score")  # what weights are chosen by; runs of old have no such column
-    if scores and scores != values:
+    if scores and not all(math.isclose(*pair, rel_tol=1e-5) for pair in zip(scores, values, strict=True)):
         name, values = "score", scores
     place = max(range(len(values)), key=lambda place: values[place])
     return Best(name.replace("_", "-"), values[place], int(history["epoch"][place]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from jensen.cli.conditions import Label, class_number, condition_for, told
+from jensen.cli.conditions import Label, class_number, condition_for, in_words, told
 from jensen.cli.inputs import Inputs, Scale, conditioned, examples, read, require_images, require_same
 from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
 from jensen.cli.outputs import claim, put, write_arrays
@@ -105,8 +105,12 @@ def sample(
         values = _drawn(opened, conditions, count, temperature, seed)
     except (TypeError, ValueError) as error:
         raise JensenError(str(error)) from None
-    (_draw if path.suffix == ".png" else _write)(opened, path, values, classes)
     words = f"{count} samples of each of {len(classes)} classes" if several else f"{count} samples"
+    if path.suffix == ".png":
+        said = "" if conditions is None or several else in_words(opened, conditions[0])
+        _draw(opened, path, values, classes, said or words)
+    else:
+        _write(opened, path, values, classes)
     say(f"{words}: {path}")
 
 
@@ -155,12 +159,12 @@ def _drawn(run: Run, conditions: Tensor | None, count: int, temperature: float, 
         return torch.cat([model.sample(size, temperature) for size in sizes])[None]
 
 
-def _draw(run: Run, path: Path, values: Tensor, classes: Sequence[int]) -> None:
+def _draw(run: Run, path: Path, values: Tensor, classes: Sequence[int], title: str) -> None:
     """Samples (rows, count, *target_shape) as a picture: of several classes a row each, else a grid."""
     from jensen.plots import class_grid, image_grid, save
 
     names = [run.facts.condition_names[place] for place in classes]
-    figure = class_grid(values, names) if len(values) > 1 else image_grid(values[0])
+    figure = class_grid(values, names, title=title) if len(values) > 1 else image_grid(values[0], title=title)
     put(path, lambda temporary: save(figure, temporary))
 
 
@@ -197,7 +201,8 @@ def interpolate(
     """Walk from the code of one image to that of another, decoding on the way.
 
     A conditional run is told the same all the way: what it is told of the
-    first image, or --label.
+    first image, or --label; the title says what. Framed at both ends: the
+    originals.
 
     jensen interpolate runs/digits-vae 0 1
     jensen interpolate runs/digits-vae a.png b.png --path spherical -o walk.png
@@ -222,7 +227,8 @@ def interpolate(
     with torch.no_grad():
         images = opened.model().interpolate(first.values[0], last.values[0], steps, path, condition)
     names = [f"{split} example {place}" if place.isdigit() else Path(place).name for place in (start, end)]
-    title = f"From {names[0]} to {names[1]}, {path}"
+    said = in_words(opened, condition)
+    title = f"From {names[0]} to {names[1]}, {path}" + (f", told {said}" if said else "")
     put(target, lambda temporary: save(walk(images, (first.values[0], last.values[0]), title=title), temporary))
     say(f"{steps} steps from {names[0]} to {names[1]}: {target}")
 

@@ -6,12 +6,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["progress", "say", "table"]
+__all__ = ["progress", "say", "table", "warn"]
 
 
 def say(text: str) -> None:
     """A line on stdout."""
     print(text)
+
+
+def warn(text: str) -> None:
+    """A line on stderr about what is done all the same."""
+    print(f"jensen: warning: {text}", file=sys.stderr)
 
 
 def table(rows: Sequence[Sequence[str]], headings: Sequence[str] = ()) -> None:

@@ -16,10 +16,10 @@ SEED = 1403
 
 
 def some_labels(labels: Tensor, train: Tensor, count: int, class_names: Sequence[str]) -> Tensor:
-    """`labels` (N,) with all but `count` of those at the positions `train` set to -1, equally many a class.
+    """`labels` (N,) with all but `count` of those at the positions `train` set to -1.
 
-    Balanced to within one: of 10 classes and 103 labels, the first three have 11. The choice depends on the number of
-    examples, their labels and `train` alone, and more labels include those of fewer.
+    As equally many a class as possible: of 10 classes and 103 labels, the first three have 11 and the others 10. The
+    choice depends on the number of examples, their labels and `train` alone, and more labels include those of fewer.
 
     Raises `ConfigError` for fewer labels than classes, or more of a class than its training examples.
     """
