@@ -140,7 +140,7 @@ def quality_notes(settings: Settings, scores: dict[str, tuple[Trained, Score]]) 
         f"ELBO, distortion, rate: {settings.held_out:,} test images. MIG (20 bins), FactorVAE and beta-VAE scores: "
         f"posterior means of {settings.pool:,} test images. MI, TC, dwKL: {settings.codes:,} codes under the aggregate "
         f"posterior of {'all' if settings.limit is None else f'{settings.limit:,}'} training images.",
-        f"capacity: C rises from 0 to 25 nats over {ramp:.0%} of the steps first planned, not over 100,000; a longer "
+        f"capacity, of gamma 1000 and 50: C rises from 0 to 25 nats over {ramp:.0%} of the steps first planned, not over 100,000; a longer "
         "budget that continues the run keeps that ramp.",
     ]
 
@@ -199,7 +199,7 @@ def _cell(value: float | str) -> str:
 def main() -> int:
     """Measure, print, write; the exit code."""
     options_of = parser(NAME, __doc__)
-    options_of.add_argument("--minutes", type=float, default=60.0, help="of training for each of the five models")
+    options_of.add_argument("--minutes", type=float, default=60.0, help="of training for each of the models")
     options_of.add_argument("--images", type=int, metavar="N", help="train on the first N images only, not on all")
     options_of.add_argument("--models", choices=list(MODELS), action="append", help="these only (may be repeated)")
     options_of.add_argument("--threads", type=int, help="torch's choice if not given")

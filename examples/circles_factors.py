@@ -3,7 +3,8 @@
 Every picture is a disc, made from the x and y of its centre and its radius. Both models have the same six latents and
 nets; they differ in the price of the code alone. For each this prints how far latents and factors correspond one to
 one (MIG: the mutual information gap), for several seeds, and draws what each latent does to a picture, and the matrix
-of mutual informations. The VAE spreads the three factors over most of its latents; the beta-VAE keeps three.
+of mutual informations. The VAE spreads the three factors over most of its latents; the beta-VAE keeps three. Means
+differ more than single runs: the worst seed of the beta-VAE (MIG 0.29) is close to the best of the VAE (0.23).
 
     python examples/circles_factors.py                  # under a minute; writes pictures to runs/circles_factors/
     python examples/circles_factors.py my-folder 1      # one seed only
@@ -47,6 +48,7 @@ def main(folder: Path, seeds: int) -> None:
     data = load_data("circles", transform="none")  # grey levels as they are
     names = data.test.factor_names
     print(f"{len(data.train)} discs; factors {', '.join(names)}")
+    chosen: dict[str, tuple[Score, VAE, Tensor]] = {}
     for name, objective in OBJECTIVES.items():
         found = []
         for seed in range(seeds):
@@ -56,8 +58,10 @@ def main(folder: Path, seeds: int) -> None:
             print(f"{name:10}  seed {seed}  MIG {score.value:.2f}  ({gaps})  {int((kl > 0.1).sum())} latents in use")
         mean = sum(score.value for score, _, _ in found) / len(found)
         print(f"{name:10}  mean MIG {mean:.2f}")
-        score, model, kl = sorted(found, key=lambda one: one[0].value)[len(found) // 2]
-        draw(name, model, data, score, kl, folder)
+        chosen[name] = sorted(found, key=lambda one: one[0].value)[len(found) // 2]
+    upper = max(float(score.details["mutual_information"].max()) for score, _, _ in chosen.values())
+    for name, (score, model, kl) in chosen.items():
+        draw(name, model, data, score, kl, folder, upper)
 
 
 def fitted(data: Data, objective: Objective, seed: int) -> tuple[VAE, Score, Tensor]:
@@ -71,8 +75,11 @@ def fitted(data: Data, objective: Objective, seed: int) -> tuple[VAE, Score, Ten
 
 
 @torch.no_grad()
-def draw(name: str, model: VAE, data: Data, score: Score, kl: Tensor, folder: Path) -> None:
-    """What each latent does to a disc of middling size, and what it knows; the busiest latent first."""
+def draw(name: str, model: VAE, data: Data, score: Score, kl: Tensor, folder: Path, upper: float) -> None:
+    """What each latent does to a disc of middling size, and what it knows; the busiest latent first.
+
+    `upper` is the end of the matrix's scale in nats, the same for all models so that equal numbers look equal.
+    """
     order = kl.argsort(descending=True)
     assert data.test.factors is not None
     middle = int((data.test.factors - data.test.factors.mean(0)).square().sum(1).argmin())
@@ -93,6 +100,7 @@ def draw(name: str, model: VAE, data: Data, score: Score, kl: Tensor, folder: Pa
         data.test.factor_names,
         [f"z{latent}" for latent in order],
         gaps=score.details["gaps"],
+        upper=upper,
         title=f"{name}: what latents know",
     )
     print(save(matrix, folder / f"{name.lower()}-factors.png"))

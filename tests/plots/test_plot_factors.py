@@ -45,6 +45,14 @@ def test_names_of_latents_and_gaps_are_written(words: Words) -> None:
         assert word in said
 
 
+def test_pictures_may_share_a_scale_whose_end_is_what_can_be_known() -> None:
+    assert factor_matrix(MATRIX, ("x", "y"), entropies=[2.5, 1.5]).axes[0].images[0].get_clim() == (0.0, 2.5)
+    assert factor_matrix(MATRIX, ("x", "y"), upper=3.0, entropies=[2.5, 1.5]).axes[0].images[0].get_clim() == (0.0, 3.0)
+    axes = factor_matrix(MATRIX, ("x", "y"), upper=3.0).axes[0]
+    colours = {text.get_text(): text.get_color() for text in axes.texts}
+    assert colours["1.20"] != "white"  # its cell is pale now
+
+
 def test_numbers_are_dark_on_light_and_light_on_dark() -> None:
     axes = factor_matrix(MATRIX, ("x", "y")).axes[0]
     colours = {text.get_text(): text.get_color() for text in axes.texts}
@@ -60,6 +68,8 @@ def test_numbers_are_dark_on_light_and_light_on_dark() -> None:
         (lambda: factor_matrix(MATRIX, ("x",)), "factors should have 2 names"),
         (lambda: factor_matrix(MATRIX, ("x", "y"), ("z0",)), "latents should have 3 names"),
         (lambda: factor_matrix(MATRIX, ("x", "y"), gaps=[0.1]), r"one entry a factor \(2\)"),
+        (lambda: factor_matrix(MATRIX, ("x", "y"), entropies=[1.0]), r"entropies should have one entry a factor \(2\)"),
+        (lambda: factor_matrix(MATRIX, ("x", "y"), upper=0.0), "positive and finite"),
         (lambda: factor_matrix(MATRIX * np.nan, ("x", "y")), "finite"),
     ],
 )

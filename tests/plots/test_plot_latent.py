@@ -21,8 +21,8 @@ def points(figure: Figure) -> np.ndarray:
 
 
 def test_two_dimensions_are_drawn_straight_by_class() -> None:
-    codes = torch.randn(60, 2)
     labels = torch.arange(60) % 3
+    codes = torch.randn(60, 2) + 5.0 * torch.eye(3)[labels, :2]
     figure = latent_space(codes, labels, ("cat", "dog", "owl"))
     for index, group in enumerate(figure.axes[0].collections):
         np.testing.assert_allclose(np.asarray(group.get_offsets()), codes[labels == index].numpy(), rtol=1e-6)
@@ -80,6 +80,39 @@ def test_prior_circle_holds_95_percent() -> None:
     draws = torch.randn(100_000, 2)
     share = (draws.norm(dim=1) < circle.get_radius()).double().mean().item()
     assert share == pytest.approx(0.95, abs=0.004)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_speck_within_the_prior_is_magnified_and_it_says_so(words: Words, labelled: bool) -> None:
+    codes = torch.rand(1000, 2) * 0.2 + torch.tensor([1.0, -0.5])
+    codes[0] = torch.tensor([-3.0, 0.0])  # one far away does not count
+    labels = torch.arange(1000) % 3 if labelled else None
+    figure = latent_space(codes, labels, prior=True)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert not axes.patches
+    assert 0.9 < axes.get_xlim()[0] < 1.01 < 1.19 < axes.get_xlim()[1] < 1.3
+    assert -0.6 < axes.get_ylim()[0] < -0.49 < -0.31 < axes.get_ylim()[1] < -0.2
+    assert "magnified: 95% of the prior has radius 2.45" in words(figure)
+
+
+@pytest.mark.parametrize(("size", "circle"), [(0.0, True), (1.2, False), (1.3, True), (9.0, True)])
+def test_the_circle_is_drawn_unless_it_is_four_times_as_large(size: float, circle: bool) -> None:
+    codes = torch.linspace(-size / 2, size / 2, 2001)[:, None].expand(-1, 2)
+    figure = latent_space(codes, torch.arange(2001) % 2, prior=True)
+    assert bool(figure.axes[0].patches) is circle
+    assert not latent_space(codes, torch.arange(2001) % 2).axes[0].patches
+
+
+def test_names_stand_in_the_picture_only_where_they_are_apart() -> None:
+    labels = torch.arange(300) % 3
+    middles = torch.tensor([[0.0, 0.0], [0.3, 0.0], [3.0, 3.0]])
+    noise = 0.3 * torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    assert not latent_space(middles[labels] + noise, labels).axes[0].texts
+    assert len(latent_space(5 * middles[labels] + noise, labels).axes[0].texts) == 3
+    legend = latent_space(middles[labels] + noise, labels).axes[0].get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == 3
 
 
 def test_without_labels_colour_counts() -> None:

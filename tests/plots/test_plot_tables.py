@@ -46,6 +46,24 @@ def test_samples_beside_data() -> None:
     assert sum(bar.get_height() * bar.get_width() for bar in bars) == pytest.approx(1)
 
 
+def test_each_class_has_histograms_of_its_own() -> None:
+    data, of_data = torch.cat([torch.zeros(10, 1), torch.ones(30, 1)]), torch.arange(40) // 10 > 0
+    made, of_made = torch.cat([torch.ones(20, 1), torch.zeros(60, 1)]), torch.arange(80) // 20 > 0
+    figure = table_samples(data, made, classes=(of_data.long(), of_made.long()), class_names=("a", "$b"))
+    filled = [patch for patch in figure.axes[0].patches if patch.get_fill() and patch.get_height() > 0]
+    low, high = sorted((patch.get_x(), patch.get_facecolor()[:3]) for patch in filled)
+    lines = [patch for patch in figure.axes[0].patches if not patch.get_fill()]
+    first, second = lines
+    # The first class is 0 in the data and 1 in the samples, in one colour.
+    assert low[1] == first.get_edgecolor()[:3]
+    assert high[1] == second.get_edgecolor()[:3]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "$b"]
+    highest = [float(line.get_xy()[line.get_xy()[:, 1].argmax(), 0]) for line in lines]
+    assert highest[0] > 0.9 > 0.1 > highest[1]
+    with pytest.raises(ValueError, match="one entry"):
+        table_samples(data, made, classes=(of_data.long()[:5], of_made.long()))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

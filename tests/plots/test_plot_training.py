@@ -74,6 +74,73 @@ def test_the_importance_weighted_bound_stands_with_the_elbo(words: Words) -> Non
     assert "best: −25.00 at epoch 3" in words(figure)
 
 
+TERMS = {
+    "train/mutual_information": [1.0, 1.5, 2.0],
+    "train/total_correlation": [0.5, 0.25, 0.1],
+    "train/dimension_wise_kl": [0.1, 0.2, 0.3],
+}
+CONSTANT = {**HISTORY, "lr": [1e-3, 1e-3, 1e-3]}
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axes.get_title("left") for axes in figure.axes]
+
+
+def test_the_objectives_own_terms_are_drawn() -> None:
+    figure = curves({**CONSTANT, **TERMS, "valid/total_correlation": [9.0, 9.0, 9.0]})
+    assert titles(figure) == ["ELBO (higher is better)", "Rate and distortion", "Parts of the price"]
+    assert lines(figure.axes[2]) == {
+        "mutual information": [(1, 1.0), (2, 1.5), (3, 2.0)],
+        "total correlation": [(1, 0.5), (2, 0.25), (3, 0.1)],
+        "dimension-wise KL": [(1, 0.1), (2, 0.2), (3, 0.3)],
+    }
+    assert figure.axes[2].get_ylabel() == "nats per example"
+
+
+def test_a_term_that_nobody_knows_is_drawn_under_its_name_and_six_at_most() -> None:
+    figure = curves({**CONSTANT, **{f"train/new_term_{place}": [1.0, 2.0, float(place)] for place in range(8)}})
+    assert list(lines(figure.axes[2])) == [f"new term {place}" for place in range(6)]
+
+
+def test_a_constant_learning_rate_gives_way_to_terms_and_a_moving_one_does_not() -> None:
+    assert titles(curves(CONSTANT))[-1] == "Learning rate"
+    assert "Learning rate" not in titles(curves({**CONSTANT, **TERMS}))
+    four = curves({**HISTORY, **TERMS})
+    assert titles(four)[2:] == ["Parts of the price", "Learning rate"]
+    assert four.get_figwidth() < 9  # two rows
+
+
+def test_the_capacity_stands_beside_the_rate_that_it_holds() -> None:
+    found = lines(curves({**CONSTANT, "train/capacity": [0.5, 1.5, 2.5]}).axes[2])
+    assert found == {
+        "capacity that the rate is held to": [(1, 0.5), (2, 1.5), (3, 2.5)],
+        "rate: KL from the prior": [(1, 1.0), (2, 2.0), (3, 3.0)],
+    }
+
+
+def test_what_has_another_unit_has_a_panel_of_its_own() -> None:
+    more = {"train/classification": [2.0, 1.0, 0.5], "train/accuracy": [0.1, 0.5, 0.9], "train/mmd": [0.1, 0.01, 0.0]}
+    figure = curves({**CONSTANT, **more})
+    units = [axes.get_ylabel() for axes in figure.axes]
+    assert units[2:] == ["nats per example", "share of examples", "no unit, unweighted"]
+    assert titles(figure)[3] == "Classes told rightly"
+    assert figure.axes[3].get_ylim()[0] <= 0 < 1 <= figure.axes[3].get_ylim()[1]
+    assert [len(axes.lines) for axes in figure.axes[2:]] == [1, 1, 1]
+
+
+def test_the_epoch_that_is_kept_is_that_of_the_best_score(words: Words) -> None:
+    figure = curves({**HISTORY, "valid/score": [-99.0, -60.0, -50.0]})
+    assert lines(figure.axes[0])["kept: epoch 3"][0][0] == 3
+    assert "best" not in words(figure)
+    same = curves({**HISTORY, "valid/score": HISTORY["valid/elbo"]})
+    assert lines(same.axes[0])["best: −26.00 at epoch 2"][0][0] == 2
+
+
+def test_the_lowest_loss_is_the_best_score(words: Words) -> None:
+    history = {"epoch": [1.0, 2.0, 3.0], "valid/loss": [9.5, 9.0, 9.2], "valid/score": [-9.5, -9.0, -9.2]}
+    assert "best: 9.00 at epoch 2" in words(curves(history))
+
+
 @pytest.mark.parametrize(
     ("history", "message"),
     [

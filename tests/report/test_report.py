@@ -21,6 +21,7 @@ from torch.distributions import Normal
 from jensen import report as package
 from jensen.autoencoders import VAE
 from jensen.cli.app import build_app
+from jensen.config import ObjectiveConfig
 from jensen.data import Data
 from jensen.errors import CheckpointError, DataError
 from jensen.metrics import Evaluation, evaluate
@@ -185,6 +186,35 @@ def test_a_collapsed_posterior_is_told_even_without_an_evaluation(
 ) -> None:
     monkeypatch.setattr(VAE, "posterior", lambda model, x, condition=None: Normal(torch.full((len(x), 3), mean), 1.0))
     assert ("the posterior has collapsed" in Page(write_report(copied)).text) is collapsed
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({"kind": "capacity", "max_capacity": 20.0, "capacity_steps": 1000}, ("rises to 20 over 1,000", "-steps")),
+        ({"kind": "capacity", "max_capacity": 0.5, "capacity_steps": 5}, ("0.5 nats when", "a larger --max-capacity")),
+        ({"kind": "beta", "beta": 30.0}, ("cost 30", "a smaller --beta")),
+        ({"kind": "total-correlation", "beta": 9.0}, ("alpha 1, beta 9 and gamma 1",)),
+        ({"kind": "beta", "beta": 0.5}, ()),
+        ({}, ()),
+    ],
+)
+def test_what_holds_the_code_down_is_named(
+    vae: Run, evaluation: Evaluation, chosen: dict[str, object], words: tuple[str, ...]
+) -> None:
+    config = vae.config.model_copy(update={"objective": ObjectiveConfig.model_validate(chosen)})
+    material = replace(gather(vae), run=Run(vae.path, config))
+    little = notes(material, replace(evaluation, active_units=0, rate=0.01, warnings=[]))
+    held_down = [text for text in little if text.startswith("The objective")]
+    assert len(held_down) == bool(words)
+    assert all(word in held_down[0] for word in words)
+    assert notes(material, replace(evaluation, active_units=3, rate=9.0, warnings=[])) == little[len(held_down) :]
+    assert material.held_out is not None
+    empty = replace(material, held_out=replace(material.held_out, kl=torch.zeros(3)))
+    collapsed = notes(empty, None)[0]
+    assert "the posterior has collapsed" in collapsed
+    assert ("KL warm-up" in collapsed) is (not words)
+    assert all(word in collapsed for word in words)
 
 
 def test_codes_kl_and_reconstructions_are_the_models(vae: Run) -> None:

@@ -22,6 +22,7 @@ from jensen.report import write_report
 from jensen.report.conditional_pictures import conditional_samples
 from jensen.report.factor_pictures import factors
 from jensen.report.further import MEASUREMENTS, further_rows
+from jensen.report.generate import fill_in
 from jensen.report.headline import headline, summary
 from jensen.report.html import Picture
 from jensen.report.material import Material, gather
@@ -124,6 +125,55 @@ def test_the_walk_stays_within_a_class(told_class: Run, monkeypatch: pytest.Monk
     assert test.labels[places[0]] == test.labels[places[1]] == ends[2].argmax()
 
 
+def test_the_title_of_a_walk_says_what_is_told(told_class: Run, told_properties: Run, vae: Run) -> None:
+    held_out = gather(told_class).held_out
+    assert held_out is not None
+    assert held_out.labels is not None
+    for run, said in (
+        (told_class, f"another, told {held_out.labels[0]} all the way"),
+        (told_properties, "another, told x, radius of the first all the way"),
+        (vae, "another"),
+    ):
+        figure = drawn(run)["walk"].figure
+        assert figure is not None
+        assert figure.axes[0].get_title("left") == f"From one test image to {said}"
+
+
+def test_a_learned_prior_is_said_to_know_what_was_told(told_class: Run, told_half: Run) -> None:
+    for run, learned in ((told_class, True), (told_half, False)):
+        found = drawn(run)
+        assert ("there is no circle for it" in found["latent-space"].text) is learned
+        assert ("beyond what the model was told" in found["kl"].text) is learned
+    material = gather(told_class)
+    assert material.train is not None
+    labels = material.train.labels
+    assert labels is not None
+    split = replace(material.train, factors=labels[:, None], factor_names=("class",))
+    assert "what it was told" in factors(material, split, torch.ones(3)).text
+
+
+def test_classes_are_not_said_to_be_untold_where_they_may_follow(told_properties: Run, vae: Run) -> None:
+    for run, said in ((told_properties, False), (vae, True)):
+        assert ("which the model was not told" in drawn(run)["latent-space"].text) is said
+
+
+def test_traversals_stand_beside_the_datum(told_properties: Run) -> None:
+    held_out, figure = gather(told_properties).held_out, drawn(told_properties)["traversals"].figure
+    assert held_out is not None
+    assert figure is not None
+    first = torch.tensor(figure.axes[0].images[0].get_array())
+    torch.testing.assert_close(first.squeeze().float(), held_out.clean[0, 0])
+
+
+def test_samples_of_a_hidden_part_differ_and_are_said_to_be_means(told_half: Run) -> None:
+    held_out, found = gather(told_half).held_out, drawn(told_half)["samples"]
+    assert held_out is not None
+    assert held_out.condition is not None
+    assert "the mean of p(x | z, visible) is shown" in found.text
+    drawings = fill_in(told_half.model(), held_out.condition[:2], 2)
+    assert not torch.equal(drawings[0], drawings[1])
+
+
 def test_the_factor_matrix_is_that_of_mig(told_properties: Run) -> None:
     material = gather(told_properties)
     assert material.train is not None
@@ -134,6 +184,7 @@ def test_the_factor_matrix_is_that_of_mig(told_properties: Run) -> None:
     expected = mig(pool.codes, pool.factors)
     axes = found.figure.axes[0]
     shown = axes.images[0].get_array()
+    assert axes.images[0].get_clim() == (0.0, expected.details["entropy"].max())
     torch.testing.assert_close(torch.tensor(shown), torch.tensor(expected.details["mutual_information"][[1, 2, 0]]))
     assert [label.get_text() for label in axes.get_yticklabels()] == ["z1", "z2", "z0"]
     assert [label.get_text() for label in axes.get_xticklabels()] == [
@@ -147,6 +198,11 @@ def test_a_table_is_drawn_under_its_conditions(told_table: Run) -> None:
     found = drawn(told_table)
     assert found["samples"].figure is not None
     assert "told" in found["samples"].text
+    assert [text.get_text() for text in found["samples"].figure.legends[0].get_texts()] == [
+        "setosa",
+        "versicolor",
+        "virginica",
+    ]
     assert "traversals" not in found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ __all__ = ["kl_per_dimension", "latent_space"]
 _MOST_POINTS = 5_000
 _MOST_CLASSES = 20
 _LONGEST_NAME = 24
+_APART = 0.08  # of the picture's width: two letters and their halos
 _RADIUS_95 = 2.4477  # sqrt(-2 log 0.05): holds 95% of a standard normal in two dimensions
 
 
@@ -46,8 +48,10 @@ def latent_space(
 
     Two dimensions are drawn as they are; more are projected onto their two principal components, whose share of the
     codes' variance stands on the axes; one is drawn as a histogram. Without labels colour shows how many points lie
-    in a place. `prior` adds the circle that holds 95% of a standard normal. Of more than 5,000 codes every n-th is
-    drawn. Raises `ValueError` on other shapes, codes that are not finite, or labels without a name.
+    in a place. `prior` adds the circle that holds 95% of a standard normal; where it is more than four times as large
+    as what 99.5% of the codes take up, they are magnified instead, and a remark says so. Names of classes stand at
+    their middles where these are apart. Of more than 5,000 codes every n-th is drawn. Raises `ValueError` on other
+    shapes, codes that are not finite, or labels without a name.
     """
     points = as_array("codes", codes, dimensions=2)
     classes = None if labels is None else as_labels(labels, len(points), class_names)
@@ -56,6 +60,8 @@ def latent_space(
     step = -(-total // _MOST_POINTS)
     points = points[::step]
     classes = None if classes is None else classes[::step]
+    window = _window(points) if prior and points.shape[1] == 2 else None
+    whole = prior and window is None
     figure = new_figure(6.6, 5.6 if points.shape[1] > 1 else 3.6)
     axes = figure.add_subplot()
     finish(axes, title, x, y)
@@ -64,16 +70,18 @@ def latent_space(
     elif classes is None:
         _density(figure, axes, points)
     elif len(np.unique(classes)) <= _MOST_CLASSES:
-        _scatter_classes(axes, points, classes, class_names)
+        extent = max(float(np.ptp(points, axis=0).max()), 2 * _RADIUS_95 if whole else 0.0)
+        _scatter_classes(axes, points, classes, class_names, extent)
     else:
         dots = axes.scatter(points[:, 0], points[:, 1], c=classes, cmap="viridis", s=_size(len(points)), linewidths=0)
         figure.colorbar(dots, ax=axes, label="class index", shrink=0.8)
     if points.shape[1] == 2:
-        axes.set_aspect("equal", adjustable="datalim")
-        if prior:
-            _prior_circle(axes)
-    if step > 1:
-        note(axes, f"{len(points):,} of {total:,} codes")
+        _frame(axes, window, circle=whole)
+    remarks = [f"{len(points):,} of {total:,} codes"] if step > 1 else []
+    if window is not None:
+        remarks.append(f"magnified: 95% of the prior has radius {_RADIUS_95:.2f}")
+    if remarks:
+        note(axes, "; ".join(remarks))
     return plain(figure)
 
 
@@ -155,6 +163,30 @@ def _to_plane(codes: Floats) -> tuple[Floats, tuple[str, str]]:
     return codes @ directions.T, (x, y)
 
 
+def _frame(axes: Axes, window: tuple[tuple[float, float], tuple[float, float]] | None, *, circle: bool) -> None:
+    """Equal units on both axes, within a window if there is one, and the circle of the prior."""
+    if window is None:
+        axes.set_aspect("equal", adjustable="datalim")
+    else:
+        axes.set(xlim=window[0], ylim=window[1], aspect="equal")
+    if circle:
+        _prior_circle(axes)
+
+
+def _window(points: Floats) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Limits of x and y around 99.5% of the codes, where the circle of the prior would leave them a speck; else None.
+
+    Codes that are all equal have no size to magnify.
+    """
+    low, high = np.quantile(points, [0.0025, 0.9975], axis=0)
+    span = float((high - low).max())
+    if not 0 < 4 * span < 2 * _RADIUS_95:
+        return None
+    x, y = (low + high) / 2
+    reach = 0.56 * span
+    return (float(x) - reach, float(x) + reach), (float(y) - reach, float(y) + reach)
+
+
 def _size(count: int) -> float:
     """Area of a marker: smaller where there are more."""
     return float(np.clip(14_000 / count, 6, 36))
@@ -170,8 +202,13 @@ def _name(index: int, class_names: Sequence[str]) -> str:
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
-def _scatter_classes(axes: Axes, points: Floats, classes: npt.NDArray[np.int64], class_names: Sequence[str]) -> None:
-    """One scatter a class, with its name at its middle: the reader need not match colours alone."""
+def _scatter_classes(
+    axes: Axes, points: Floats, classes: npt.NDArray[np.int64], class_names: Sequence[str], extent: float
+) -> None:
+    """One scatter a class, with its name at its middle: the reader need not match colours alone.
+
+    Names are left to the legend where middles are closer than letters, given the width `extent` of the picture.
+    """
     present = np.unique(classes)
     for look, index in enumerate(present):
         chosen = points[classes == index]
@@ -186,11 +223,14 @@ def _scatter_classes(axes: Axes, points: Floats, classes: npt.NDArray[np.int64],
             linewidths=0,
             label=legend_label(_name(index, class_names)),
         )
+    middles = {index: np.median(points[classes == index], axis=0) for index in present}
+    nearest = min((float(np.linalg.norm(a - b)) for a, b in combinations(middles.values(), 2)), default=extent)
     longest = max(len(_name(index, class_names)) for index in present)
-    if len(points) < 15 * len(present) or len(present) > 10 or longest > 12:  # names would hide the points
+    crowded = nearest < _APART * extent
+    if len(points) < 15 * len(present) or len(present) > 10 or longest > 12 or crowded:  # names would hide the points
         present = present[:0]
     for look, index in enumerate(present):
-        middle = np.median(points[classes == index], axis=0)
+        middle = middles[index]
         axes.annotate(
             _name(index, class_names),
             (float(middle[0]), float(middle[1])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -61,15 +62,34 @@ _PARTS = _Panel(
 )
 _LR = _Panel("Learning rate", "step size", (_Line("lr", "learning rate", COLOURS[6], "-"),))
 
+_OF_THE_BOUND = ("loss", "elbo", "iwae", "rate", "distortion", "score", "log_likelihood")
+_MOST_PARTS = 6
+_NAMES = {
+    "capacity": "capacity that the rate is held to",
+    "classification": "surprise at known labels, weighted",
+    "dimension_wise_kl": "dimension-wise KL",
+    "dip_diagonal": "penalty on variances, weighted",
+    "dip_off_diagonal": "penalty on covariances, weighted",
+    "discriminator": "cross-entropy of the discriminator",
+    "label_kl": "KL of the class from its prior",
+    "mmd": "squared MMD of codes and prior",
+}
+"""What a term is called where its name with spaces would not do."""
+_SHARE = "share of examples"
+_UNITS = {"accuracy": _SHARE, "mmd": "no unit, unweighted"}
+_TITLES = {_SHARE: "Classes told rightly"}
+
 
 def curves(history: Mapping[str, Sequence[float]], *, title: str = "") -> Figure:
-    """Training and validation ELBO, rate and distortion, and learning rate over epochs, a panel each.
+    """Training and validation ELBO, rate and distortion, the objective's own terms and the learning rate over epochs.
 
     `history` maps columns (``epoch``, ``train/elbo``, ``valid/elbo``, ``train/rate``, ``train/distortion``, ``lr``) to
     one number an epoch; a column that is missing or holds no finite number is left out, as are single values that are
     not finite (a remark counts those of training). An importance-weighted bound (``train/iwae``, ``valid/iwae``) is
-    drawn with the ELBO; without either the loss is drawn. The dotted line marks the best validation value. Raises
-    `ValueError` where nothing can be drawn or lengths differ.
+    drawn with the ELBO; without either the loss is drawn. Any other ``train/NAME`` is a term of the objective and
+    drawn as a part of the code's price, six at most; then a learning rate that stays the same is not. The dotted line
+    stands at the epoch with the best validation score, whose weights are kept. Raises `ValueError` where nothing can
+    be drawn or lengths differ.
     """
     columns = {
         name: as_array(f"history[{name!r}]", values, dimensions=1, finite=False)
@@ -83,23 +103,52 @@ def curves(history: Mapping[str, Sequence[float]], *, title: str = "") -> Figure
         if values.shape != epoch.shape:
             raise ValueError(f"history[{name!r}] has {len(values)} entries, but epoch has {len(epoch)}")
     drawable = {name: values for name, values in columns.items() if np.isfinite(values).any()}
-    if "train/iwae" in drawable or "valid/iwae" in drawable:
-        main = _IWAE
-    else:
-        main = _ELBO if any(line.column in drawable for line in _ELBO.lines) else _LOSS
-    # Without a rate the distortion is the loss: one panel says it.
-    parts = () if main is _LOSS and "train/rate" not in drawable else (_PARTS,)
-    panels = [panel for panel in (main, *parts, _LR) if any(line.column in drawable for line in panel.lines)]
+    panels = _panels(drawable)
     if not panels:
         wanted = ", ".join(line.column for line in (*_ELBO.lines, *_PARTS.lines, *_LR.lines))
         raise ValueError(f"history should have at least one of {wanted} with a finite value, but has {sorted(history)}")
-    figure = new_figure(4.1 * len(panels) + 0.3, 3.4)
+    across = len(panels) if len(panels) <= 3 else math.ceil(len(panels) / 2)
+    down = math.ceil(len(panels) / across)
+    figure = new_figure(4.1 * across + 0.3, 3.4 * down)
     if title:
         figure.suptitle(title, fontsize=11)
     for position, panel in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), position + 1)
+        axes = figure.add_subplot(down, across, position + 1)
         _draw_panel(axes, panel, epoch, drawable)
     return plain(figure)
+
+
+def _panels(columns: Mapping[str, Floats]) -> list[_Panel]:
+    """What is drawn of these columns."""
+    if "train/iwae" in columns or "valid/iwae" in columns:
+        main = _IWAE
+    else:
+        main = _ELBO if any(line.column in columns for line in _ELBO.lines) else _LOSS
+    # Without a rate the distortion is the loss: one panel says it.
+    parts = () if main is _LOSS and "train/rate" not in columns else (_PARTS,)
+    panels = [panel for panel in (main, *parts) if any(line.column in columns for line in panel.lines)]
+    terms = _term_panels(columns)
+    rate = columns.get("lr")
+    if rate is not None and not (terms and np.ptp(rate[np.isfinite(rate)]) == 0):
+        terms.append(_LR)
+    return panels + terms
+
+
+def _term_panels(columns: Mapping[str, Floats]) -> list[_Panel]:
+    """The objective's own terms, a panel for each unit."""
+    names = [name.removeprefix("train/") for name in columns if name.startswith("train/")]
+    names = [name for name in names if name not in _OF_THE_BOUND][:_MOST_PARTS]
+    styles = ("-", "--", "-.", ":")
+    lines: dict[str, list[_Line]] = {}
+    for place, name in enumerate(names):
+        line = _Line(
+            f"train/{name}", _NAMES.get(name, name.replace("_", " ")), COLOURS[place % len(COLOURS)], styles[place % 4]
+        )
+        lines.setdefault(_UNITS.get(name, _NATS), []).append(line)
+        if name == "capacity":
+            # It says something only beside what it bounds.
+            lines[_NATS].append(_PARTS.lines[1])
+    return [_Panel(_TITLES.get(unit, "Parts of the price"), unit, tuple(found)) for unit, found in lines.items()]
 
 
 def _draw_panel(axes: Axes, panel: _Panel, epoch: Floats, columns: Mapping[str, Floats]) -> None:
@@ -125,29 +174,35 @@ def _draw_panel(axes: Axes, panel: _Panel, epoch: Floats, columns: Mapping[str, 
             label=line.label,
         )
         if line.best:
-            _mark_best(
-                axes,
-                epoch[kept],
-                values[kept],
-                columns.get("valid/score", values if line.best == "highest" else -values)[kept],
-            )
-    if panel.unit == _NATS:
+            own = values if line.best == "highest" else -values
+            _mark_best(axes, epoch[kept], values[kept], own[kept], columns.get("valid/score", own)[kept])
+    if panel.unit != _LR.unit:
         axes.legend(fontsize=8.5, frameon=False)
+    if panel.unit == _SHARE:
+        axes.set_ylim(-0.02, 1.02)
     if panel is _LR:
         axes.set_ylim(0, 1.08 * float(np.nanmax(columns["lr"][np.isfinite(columns["lr"])])) or 1.0)
     if missing:
         note(axes, f"{missing} value{'s' * (missing > 1)} not finite")
 
 
-def _mark_best(axes: Axes, epoch: Floats, values: Floats, scores: Floats) -> None:
-    """A dotted line at the epoch with the best validation score, which is the checkpoint that is kept."""
+def _mark_best(axes: Axes, epoch: Floats, values: Floats, own: Floats, scores: Floats) -> None:
+    """A dotted line at the epoch with the best validation score, which is the checkpoint that is kept.
+
+    Its value is told only where the score is what is drawn (`own`, higher is better): the best score of a beta-VAE
+    need not be its best ELBO.
+    """
+    if not np.isfinite(scores).any():
+        scores = own
     best = int(np.nanargmax(scores))
+    same = np.allclose(scores, own, rtol=1e-5, atol=1e-6, equal_nan=True)
+    label = f"best: {values[best]:.2f} at epoch {epoch[best]:.0f}" if same else f"kept: epoch {epoch[best]:.0f}"
     axes.axvline(
         float(epoch[best]),
         color=MUTED,
         linestyle=":",
         linewidth=1.2,
-        label=f"best: {values[best]:.2f} at epoch {epoch[best]:.0f}".replace("-", "−"),
+        label=label.replace("-", "−"),
     )
 
 

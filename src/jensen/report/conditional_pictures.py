@@ -18,6 +18,7 @@ FILLED = 6
 AVERAGED = 100
 ROWS_OF_A_TABLE = 1_000
 MOST_CLASSES = 20
+MOST_COLOURS = 6  # histograms over each other that the eye can tell apart
 
 
 def conditional_samples(material: Material, held_out: HeldOut | None) -> Picture:
@@ -83,8 +84,10 @@ def _filled_in(material: Material, held_out: HeldOut, condition: Tensor) -> Pict
         "samples",
         "The hidden part, filled in",
         f"The model sees the {asked} of a test image, never the rest (tinted). Each sample is one draw of z from "
-        f"{_prior(material)}, decoded; visible pixels are shown as they are. Where the visible part leaves open what "
-        f"the rest is, samples should differ; their mean (of {AVERAGED}) is the blur between the possibilities.",
+        f"{_prior(material)}, another one each, of which the mean of p(x | z, visible) is shown: grey where a pixel "
+        "may be either, without the noise of single pixels. Visible pixels are shown as they are. Where the visible "
+        f"part leaves open what the rest is, samples should differ; their mean (of {AVERAGED}) is the blur between the "
+        "possibilities.",
         f"{count} rows: the visible part of a test image, {FILLED} images with the rest filled in, their mean, and the "
         "whole test image.",
         plots.inpainting(
@@ -96,6 +99,20 @@ def _filled_in(material: Material, held_out: HeldOut, condition: Tensor) -> Pict
 def _table(material: Material, held_out: HeldOut, condition: Tensor) -> Picture:
     places = torch.randint(len(condition), (ROWS_OF_A_TABLE,))
     drawn = material.model.sample(len(places), condition=condition[places])
+    names = material.run.facts.condition_names
+    if material.told == "label" and len(names) <= MOST_COLOURS:
+        data_classes = condition.argmax(1) if held_out.labels is None else held_out.labels
+        return Picture(
+            "samples",
+            "Samples of each class",
+            f"New rows: the model is told the class, z is drawn from {_prior(material)} and decoded. Filled: test "
+            "examples of the class; lines: samples that were told it. Means of p(x | z) are shown, so samples spread "
+            "less than data by the noise that the likelihood would add.",
+            "Histograms of data and samples of each class for each column.",
+            plots.table_samples(
+                held_out.clean, drawn, classes=(data_classes, condition[places].argmax(1)), class_names=names
+            ),
+        )
     return Picture(
         "samples",
         "Samples under the conditions of test examples",

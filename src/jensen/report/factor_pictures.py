@@ -37,14 +37,20 @@ def factors(material: Material, split: Split, kl: Tensor) -> Picture:
         return Picture("factors", title, "None of the data's factors varies, so there is nothing to know.")
     data = labelled(codes, pool.factors[:, varies], metric="the report", bins=BINS)
     matrix = mutual_information(equal_width_bins(data.codes, BINS), data.classes)
+    known = entropies(data.classes)
     gaps, told = None, ""
     if len(matrix) > 1:
         first, second = np.sort(matrix, axis=0)[[-1, -2]]
-        gaps = (first - second) / entropies(data.classes)
+        gaps = (first - second) / known
         told = (
             " Under each factor stands its mutual information gap (MIG): the best latent's lead over the second best, "
             f"as a share of all there is to know of the factor. Their mean is {gaps.mean():.2f}; 1 would be one latent "
             "a factor that knows all of it."
+        )
+    if material.run.config.model.prior == "learned":
+        told += (
+            " The model is told something of each example and its prior p(z | c) follows that: a part of this matrix, "
+            "perhaps all, is what it was told."
         )
     order = kl.argsort(descending=True, stable=True)[:MOST_LATENTS].tolist()
     return Picture(
@@ -52,7 +58,9 @@ def factors(material: Material, split: Split, kl: Tensor) -> Picture:
         title,
         f"Mutual information, in nats, of each latent's mean with each factor that made the data, from {len(data):,} "
         "training examples. The best latent of each factor is framed: in a disentangled code every factor has a latent "
-        f"of its own.{told}",
+        f"of its own. The scale ends at the most that there is to know of any factor.{told}",
         f"Matrix of {len(order)} latents and {len(names)} factors.",
-        plots.factor_matrix(np.maximum(matrix, 0.0)[order], names, [f"z{place}" for place in order], gaps=gaps),
+        plots.factor_matrix(
+            np.maximum(matrix, 0.0)[order], names, [f"z{place}" for place in order], gaps=gaps, entropies=known
+        ),
     )

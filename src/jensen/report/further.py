@@ -49,6 +49,13 @@ def _information(found: Mapping[str, Any]) -> list[Row]:
             "rate.",
         ),
     }
+    if found.get("conditional_prior"):
+        del meanings["dimension_wise_kl"]
+        meanings["index_code_mi"] = ("Mutual information I(x, c; z)", meanings["index_code_mi"][1])
+        meanings["prior_term"] = (
+            "Prior term",
+            "What the rate has beside these two. The prior knows the condition: this is no KL and may be negative.",
+        )
     return [
         Row(name, _signed(f"{found[key]:.2f} ± {found[f'{key}_error']:.2f}"), "nats", meaning)
         for key, (name, meaning) in meanings.items()

@@ -89,13 +89,17 @@ def notes(material: Material, evaluation: Evaluation | None) -> list[str]:
         found.append(
             f"The data of this run could not be found, so pictures that need them are missing: {material.missing}"
         )
+    held_down = _held_down(material)
     if evaluation is None and material.held_out is not None and material.held_out.kl is not None:
         rate = material.held_out.kl.sum().item()
         if rate < COLLAPSED:
+            advice = held_down or "Train longer, or try KL warm-up or a weaker decoder."
             found.append(
                 f"The code says next to nothing about the data ({rate:.2f} nats): the posterior has collapsed to the "
-                "prior, and the decoder ignores z. Train longer, or try KL warm-up or a weaker decoder."
+                f"prior, and the decoder ignores z. {advice}"
             )
+    elif held_down and evaluation is not None and _says_little(evaluation):
+        found.append(held_down)
     history, epochs = material.history, material.run.config.train.epochs
     if not history:
         return [*found, "No epoch has ended yet: the model is what the first checkpoint holds."]
@@ -106,6 +110,34 @@ def notes(material: Material, evaluation: Evaluation | None) -> list[str]:
     if best is not None and best == done and done > 1 and material.run.finished:
         found.append("The last epoch was the best on validation data: training longer would probably help.")
     return found
+
+
+def _says_little(evaluation: Evaluation) -> bool:
+    """Whether the code says next to nothing, or few latents say anything."""
+    units, rate = evaluation.active_units, evaluation.rate
+    few = units is not None and (units == 0 or (evaluation.latent >= 4 and units < evaluation.latent / 4))
+    return few or (rate is not None and rate < COLLAPSED)
+
+
+def _held_down(material: Material) -> str:
+    """How the objective itself keeps the code from saying much, and what to change; empty where it does not."""
+    config = material.run.config.objective
+    if config.kind == "capacity" and config.max_capacity is not None and config.capacity_steps:
+        steps = int(material.history["step"][-1]) if "step" in material.history else 0
+        now = config.max_capacity * min(1.0, steps / config.capacity_steps)
+        ramp = f"The objective holds the code to a capacity, {now:.3g} nats when training ended at step {steps:,}"
+        if steps < config.capacity_steps:
+            return (
+                f"{ramp}: it rises to {config.max_capacity:g} over {config.capacity_steps:,} steps. Train longer, or "
+                "let it rise sooner (--capacity-steps)."
+            )
+        return f"{ramp}; a larger --max-capacity lets the code say more."
+    if config.kind == "beta" and config.beta is not None and config.beta > 1:
+        return f"The objective has each nat of the code cost {config.beta:g}: a smaller --beta lets it say more."
+    if config.kind == "total-correlation" and max(config.alpha or 0, config.gamma or 0, config.beta or 0) > 1:
+        knobs = f"alpha {config.alpha:g}, beta {config.beta:g} and gamma {config.gamma:g}"
+        return f"The objective weights the parts of the code's price by {knobs}: smaller ones let it say more."
+    return ""
 
 
 def _given(material: Material) -> str:

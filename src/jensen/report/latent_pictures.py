@@ -32,7 +32,15 @@ def latent_space(material: Material, held_out: HeldOut) -> Picture:
         text += " Their first two principal components are drawn, so classes that overlap here may be apart elsewhere."
     standard = vae and material.run.config.model.prior == "standard"
     if standard:
-        text += " The circle holds 95% of the prior: where it is empty of codes, samples may look odd."
+        text += (
+            " The circle holds 95% of the prior: where it is empty of codes, samples may look odd. Where codes lie so "
+            "close together that it would leave them a speck, the picture is magnified instead."
+        )
+    elif vae:
+        text += (
+            " The prior p(z | c) is learned, so it is another one for each thing that the model may be told: there is "
+            "no circle for it, and much of where a code lies is what the model was told."
+        )
     return Picture(
         "latent-space",
         "Latent space",
@@ -52,11 +60,12 @@ def _coloured(material: Material, held_out: HeldOut) -> str:
             "coloured by class; the decoder knows the class, so the code has no need to say it, and classes should "
             "lie over each other"
         )
-    return "coloured by class, which the model was not told"
+    # A class may follow from what was told: whether a circle is large, from its radius.
+    return "coloured by class" if material.told else "coloured by class, which the model was not told"
 
 
-def kl(held_out: HeldOut, values: Tensor, evaluation: Evaluation | None) -> Picture:
-    """How much each latent says, as bars."""
+def kl(held_out: HeldOut, values: Tensor, evaluation: Evaluation | None, *, learned: bool = False) -> Picture:
+    """How much each latent says, as bars. `learned`: the prior is p(z | c)."""
     variance = held_out.codes.var(0) if len(held_out.codes) > 1 else torch.zeros_like(held_out.codes[0])
     active = variance > ACTIVE_VARIANCE
     evaluated = information(values, evaluation)
@@ -64,11 +73,21 @@ def kl(held_out: HeldOut, values: Tensor, evaluation: Evaluation | None) -> Pict
         # The whole split decides how many; here it is known which vary most.
         active = torch.zeros_like(active)
         active[variance.argsort(descending=True)[: evaluation.active_units]] = True
+    text = (
+        "How much each latent dimension says about the example. A dimension near 0 equals the prior and is ignored by "
+        f"the decoder; it counts as active if its mean varies over the data (variance above {ACTIVE_VARIANCE})."
+    )
+    if learned:
+        text = (
+            "How much each latent dimension says about the example beyond what the model was told: its KL from the "
+            "learned prior p(z | c). It counts as active if its mean varies over the data (variance above "
+            f"{ACTIVE_VARIANCE}), but the prior's mean varies too, with what is told: an active dimension near 0 nats "
+            "says nothing that the model was not told."
+        )
     return Picture(
         "kl",
         "KL per latent dimension",
-        "How much each latent dimension says about the example. A dimension near 0 equals the prior and is ignored by "
-        f"the decoder; it counts as active if its mean varies over the data (variance above {ACTIVE_VARIANCE}).",
+        text,
         f"Bar chart of the KL divergence of {len(values)} latent dimensions, {int(active.sum())} of them active.",
         plots.kl_per_dimension(evaluated, active if len(active) == len(evaluated) else None),
     )
@@ -93,10 +112,10 @@ def traversals(material: Material, held_out: HeldOut, evaluation: Evaluation | N
         None if told is None else told[0],
         rows=ROWS,
     )
-    images, start = held_out.filled([0], found.images), held_out.filled([0], found.start[None])[0]
+    images = held_out.filled([0], found.images)
     rest = material.model.latent - len(found.captions)
     text = (
-        "Each row starts from the code of one test image (framed: decoded) and moves a single latent from −3 to 3 "
+        "Each row starts from the code of one test image (framed) and moves a single latent from −3 to 3 "
         "standard deviations of the prior. The number of nats is what the latent says about an example: its KL from "
         "the prior, the most informative first. In a disentangled code each row changes one thing, and rows of no "
         "nats change nothing."
@@ -108,5 +127,7 @@ def traversals(material: Material, held_out: HeldOut, evaluation: Evaluation | N
         "What each latent does",
         text,
         f"{len(found.captions)} rows of {len(found.values)} decoded images, a latent a row.",
-        plots.traversals(images, found.captions, values=found.values, start=start, title="One latent at a time"),
+        plots.traversals(
+            images, found.captions, values=found.values, start=held_out.clean[0], title="One latent at a time"
+        ),
     )

@@ -36,7 +36,8 @@ def pictures(material: Material, evaluation: Evaluation | None) -> list[Picture]
     if material.image and material.predicts is None and len(held_out.x) > 1 and material.told != "visible":
         found.append(_walk(material, held_out))
     if held_out.kl is not None:
-        found.append(latent_pictures.kl(held_out, held_out.kl, evaluation))
+        learned = material.run.config.model.prior == "learned"
+        found.append(latent_pictures.kl(held_out, held_out.kl, evaluation, learned=learned))
         if material.image and material.generates:
             found.append(latent_pictures.traversals(material, held_out, evaluation))
         if material.train is not None and material.train.factors is not None:
@@ -188,8 +189,18 @@ def _walk(material: Material, held_out: HeldOut) -> Picture:
         "Walk between two data",
         text,
         f"{len(paths)} row(s) of {NEAR} images that change from one test image into another.",
-        plots.walk(dict(paths), (first, last), title="From one test image to another"),
+        plots.walk(dict(paths), (first, last), title=f"From one test image to another{_told(material, given)}"),
     )
+
+
+def _told(material: Material, given: Tensor | None) -> str:
+    """What the model is told on a walk, for its title; `given` (1, *condition_shape)."""
+    names = material.run.facts.condition_names
+    if given is None:
+        return ""
+    if material.told == "label":
+        return f", told {names[int(given[0].argmax())]} all the way"
+    return f", told {', '.join(names) or material.run.config.data.condition} of the first all the way"
 
 
 def _different_classes(held_out: HeldOut, count: int) -> list[int]:
