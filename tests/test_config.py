@@ -19,9 +19,9 @@ from jensen.config import (
     ObjectiveConfig,
     Schedule,
     TrainConfig,
-    read_yaml,
 )
 from jensen.errors import ConfigError
+from jensen.sections import read_yaml
 
 
 def values(schedule: Schedule, *steps: int) -> list[float]:

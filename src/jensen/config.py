@@ -7,14 +7,13 @@ raises a `ConfigError` of one line that names the key.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from jensen.errors import ConfigError
+from jensen.sections import Section, read_yaml
 
 __all__ = [
     "Config",
@@ -41,18 +40,6 @@ LIKELIHOODS: tuple[str, ...] = tuple(name for name in get_args(LikelihoodName) i
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise _faults(error) from None
 
 
 class Schedule(Section):
@@ -370,60 +357,3 @@ class Config(Section):
     def to_yaml(self) -> str:
         """The whole configuration, defaults included, as YAML that ends with its end mark, ``...``."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, explicit_end=True)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file as a dictionary; raises `ConfigError` if it cannot be read or is no mapping."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{path} should hold keys and values (data:, model:, ...), but holds a {type(values).__name__}"
-        )
-    for key in _keys(values):
-        if not isinstance(key, str):
-            raise ConfigError(f"{path}: keys should be words, but one is {key!r}")
-    return values
-
-
-def _keys(values: dict[Any, Any]) -> Iterator[object]:
-    """Keys of a dictionary and of those in it."""
-    for key, value in values.items():
-        yield key
-        if isinstance(value, dict):
-            yield from _keys(value)
-
-
-class _Faults(ConfigError):
-    """What is wrong with a section, as (key, text); a section around it puts its own key before each."""
-
-    def __init__(self, faults: list[tuple[str, str]]) -> None:
-        self.faults = faults
-        super().__init__("; ".join(self._said(key, text) for key, text in faults))
-
-    @staticmethod
-    def _said(key: str, text: str) -> str:
-        if text == "unknown key":
-            return f"{text} {key}"
-        return f"{key}: {text}" if key else text
-
-
-def _faults(error: ValidationError) -> _Faults:
-    """What pydantic found, each fault with the dotted key where it is."""
-    faults: list[tuple[str, str]] = []
-    for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"])
-        cause = fault.get("ctx", {}).get("error")
-        if isinstance(cause, _Faults):
-            faults += [(f"{key}.{inner}".rstrip("."), text) for inner, text in cause.faults]
-        elif fault["type"] == "extra_forbidden":
-            faults.append((key, "unknown key"))
-        elif fault["type"] == "value_error":
-            faults.append((key, str(cause)))
-        else:
-            faults.append((key, f"{fault['msg'][0].lower()}{fault['msg'][1:]}, got {fault['input']!r}"))
-    return _Faults(faults)

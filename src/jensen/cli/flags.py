@@ -22,8 +22,9 @@ from cyclopts import Group, Parameter, Token
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from jensen.config import Config, Schedule, read_yaml
+from jensen.config import Config, Schedule
 from jensen.errors import ConfigError
+from jensen.sections import read_yaml
 
 __all__ = ["COMMON", "Key", "assemble", "config_keys", "parameters", "section_parameters"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jensen.cli.infer_models import MODELS, Model
-from jensen.config import Section
 from jensen.errors import CheckpointError
 from jensen.files import write_text
+from jensen.sections import Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

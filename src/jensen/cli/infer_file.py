@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from jensen.cli.estimates import write_estimates
 from jensen.cli.outputs import free, writable, write_arrays
 from jensen.cli.screen import say, table
-from jensen.config import Section
 from jensen.errors import CheckpointError, ConfigError, DataError, JensenError, NotConvergedWarning
 from jensen.files import write_text
+from jensen.sections import Section
 
 if TYPE_CHECKING:
     from jensen.inference import FitResult, Model

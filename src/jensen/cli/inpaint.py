@@ -79,7 +79,7 @@ def inpaint(
         arrays = {"visible": inputs.condition, "samples": filled, "truth": inputs.values}
         write_arrays(path, {name: values.numpy() for name, values in arrays.items()})
     else:
-        figure = inpainting(inputs.condition, filled, inputs.values)
+        figure = inpainting(inputs.condition, filled, inputs.values, title="The hidden part, filled in (means)")
         put(path, lambda temporary: save(figure, temporary))
     say(f"{len(inputs.values)} images, each filled in {samples} times: {path}")
 

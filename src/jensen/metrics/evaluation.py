@@ -363,13 +363,13 @@ def _warnings(
     if rate is not None and units is not None and (units == 0 or rate < 0.1):
         found.append(
             f"The posterior has collapsed: {units} of {latent} latent dimensions are active and the code carries "
-            f"{rate:.2f} nats, so the decoder ignores z. Try KL warm-up (kl_weight linear), a weaker decoder, or "
-            "more epochs; to predict a property of x, model autoencoder does without the KL."
+            f"{rate:.2f} nats, so the decoder ignores z. Try a lower price of the code, its warm-up (kl_weight "
+            "linear), a weaker decoder, or more epochs; to predict a property of x, model autoencoder does without the KL."
         )
     elif units is not None and latent >= 4 and units < latent / 4:
         found.append(
             f"Only {units} of {latent} latent dimensions are active: the others equal the prior. That may be all "
-            "the data need; if reconstructions are poor, try KL warm-up."
+            "the data need; if reconstructions are poor, try a lower price of the code or its warm-up."
         )
     if likelihood_levels == 2 and data.levels not in (None, 2) and data.transform == "none":
         found.append(

@@ -28,10 +28,11 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from jensen.autoencoders import EncoderDecoder, make_model
-from jensen.config import Config, read_yaml
+from jensen.config import Config
 from jensen.data import Data, load_data
 from jensen.errors import CheckpointError, ConfigError
 from jensen.files import write_atomically, write_text
+from jensen.sections import read_yaml
 from jensen.training.checkpoint import load_state, load_weights
 
 __all__ = ["DataFacts", "Run", "list_runs", "read_metrics", "write_metrics"]
