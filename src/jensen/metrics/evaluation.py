@@ -364,7 +364,8 @@ def _warnings(
         found.append(
             f"The posterior has collapsed: {units} of {latent} latent dimensions are active and the code carries "
             f"{rate:.2f} nats, so the decoder ignores z. Try a lower price of the code, its warm-up (kl_weight "
-            "linear), a weaker decoder, or more epochs; to predict a property of x, model autoencoder does without the KL."
+            "linear), a weaker decoder, or more epochs; to predict a property of x, model autoencoder does without "
+            "the KL."
         )
     elif units is not None and latent >= 4 and units < latent / 4:
         found.append(
