@@ -140,7 +140,7 @@ def quality_notes(settings: Settings, scores: dict[str, tuple[Trained, Score]]) 
         f"ELBO, distortion, rate: {settings.held_out:,} test images. MIG (20 bins), FactorVAE and beta-VAE scores: "
         f"posterior means of {settings.pool:,} test images. MI, TC, dwKL: {settings.codes:,} codes under the aggregate "
         f"posterior of {'all' if settings.limit is None else f'{settings.limit:,}'} training images.",
-        f"capacity, of gamma 1000 and 50: C rises from 0 to 25 nats over {ramp:.0%} of the steps first planned, not "
+        f"capacity: C rises from 0 to 25 nats over {ramp:.0%} of the steps first planned, not "
         "over 100,000; a longer budget that continues the run keeps that ramp.",
     ]
 

@@ -40,7 +40,6 @@ MODELS: dict[str, ObjectiveConfig] = {
     "VAE": ObjectiveConfig(),
     "beta-VAE": ObjectiveConfig(kind="beta", beta=4.0),
     "capacity": ObjectiveConfig(kind="capacity"),
-    "capacity-50": ObjectiveConfig(kind="capacity", gamma=50.0),  # for short trainings: 1000 lets nothing else move
     "beta-TCVAE": ObjectiveConfig(kind="total-correlation", beta=6.0),
     "FactorVAE": ObjectiveConfig(kind="factor"),
 }

@@ -254,4 +254,6 @@ def compile_net(net: nn.Module) -> None:
         out: Tensor = net._call_impl(*inputs)
         return out
 
+    checks = Distribution._validate_args
     net._compiled_call_impl = torch.compile(call)
+    Distribution.set_default_validate_args(checks)  # the compiler switches the checks off for the whole process
