@@ -108,7 +108,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Disentangled:
         rows += quality_rows(scores)
         notes += quality_notes(whole, scores)
     if "curve" in parts:
-        points = curve(QUICK_BETAS if quick else BETAS, few, CURVE_SHARE * seconds, folder)
+        points = curve(QUICK_BETAS if quick else options.betas, few, CURVE_SHARE * seconds, folder)
         notes.append(
             f"Curve: {few.limit:,} training images, {few.codes:,} codes, {CURVE_SHARE:.2g} of the minutes each."
         )
@@ -202,6 +202,7 @@ def main() -> int:
     options_of.add_argument("--minutes", type=float, default=60.0, help="of training for each of the models")
     options_of.add_argument("--images", type=int, metavar="N", help="train on the first N images only, not on all")
     options_of.add_argument("--models", choices=list(MODELS), action="append", help="these only (may be repeated)")
+    options_of.add_argument("--betas", type=float, nargs="+", default=BETAS, help="of the curve")
     options_of.add_argument("--threads", type=int, help="torch's choice if not given")
     options_of.add_argument("--codes", type=int, default=10_000, help="codes against the whole training split")
     options_of.add_argument("--seed", type=int, default=0, help="of weights, order and noise")
