@@ -68,4 +68,4 @@ def figure(points: Sequence[Point]) -> Figure:
             labels=[f"{point.beta:g}" for point in own],
             total_correlation_error=[point.total_correlation_error for point in own],
         )
-    return tradeoff(methods, title="dSprites: reconstruction against total correlation, by beta")
+    return tradeoff(methods, title="dSprites: what independence costs")
