@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from jensen.cli.beside import kept, told_before
-from jensen.cli.conditions import class_number, condition_for, filled, part_shown, told
+from jensen.cli.conditions import class_number, condition_for, filled, part_shown
 from jensen.cli.inputs import Inputs, conditioned, examples
 from jensen.config import Config
 from jensen.errors import DataError, JensenError
@@ -71,8 +71,8 @@ def refused(said: Said) -> str:
 
 
 def test_what_runs_are_told(labels: Path, properties: Path, halves: Path, digits: Path) -> None:
-    kinds = [told(Run.open(run)) for run in (labels, properties, halves, digits)]
-    assert kinds == ["label", "attributes", "part", None]
+    kinds = [Run.open(run).told for run in (labels, properties, halves, digits)]
+    assert kinds == ["label", "properties", "part", None]
 
 
 def test_a_label_by_name_or_number(labels: Path) -> None:
@@ -168,7 +168,7 @@ def test_another_image_for_each_file_or_one_for_all(tmp_path: Path, labels: Path
         text = (labels / name).read_text()
         (tmp_path / "run" / name).write_text(text.replace("condition_shape:\n- 10", "condition_shape:\n- 1\n- 8\n- 8"))
     run = Run(tmp_path / "run", run.config.model_copy(update={"data": data}))
-    assert told(run) == "image"
+    assert run.told == "image"
     inputs = Inputs(torch.zeros(3, 1, 8, 8), ["a", "b", "c"])
     one = conditioned(run, inputs, other=picture).condition
     assert one is not None

@@ -145,7 +145,12 @@ def test_of_too_many_codes_some_are_drawn_and_it_says_so(words: Words) -> None:
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_a_single_code_is_drawn(dimensions: int) -> None:
-    latent_space(torch.ones(1, dimensions), torch.zeros(1)).draw_without_rendering()
+    figure = latent_space(torch.ones(1, dimensions), torch.zeros(1))
+    figure.draw_without_rendering()
+    if dimensions == 1:
+        assert sum(bar.get_height() for bar in figure.axes[0].patches) > 0
+    else:
+        assert points(figure).shape == (1, 2)
 
 
 def test_kl_bars_are_sorted_and_marked() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jensen.cli.conditions import told
 from jensen.errors import DataError, JensenError
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def kept(run: Run, condition: Tensor) -> dict[str, Any]:
     """
     import numpy as np
 
-    kind = told(run)
+    kind = run.told
     if kind == "label" and bool((condition.sum(1) == 1).all()):
         return {CONDITIONS: condition.argmax(1).numpy().astype(np.min_scalar_type(condition.shape[1] - 1))}
     if kind == "part":
@@ -52,12 +51,12 @@ def told_before(run: Run, arrays: Mapping[str, Any], path: Path, count: int) -> 
     """
     import torch
 
-    kind, shape = told(run), run.facts.condition_shape
+    kind, shape = run.told, run.facts.condition_shape
     if kind is None or shape is None:
         return None
     stored = arrays.get(CONDITIONS)
     if stored is None:
-        flag = {"label": " or give --label", "attributes": " or give --attributes"}.get(kind, "")
+        flag = {"label": " or give --label", "properties": " or give --attributes"}.get(kind, "")
         raise JensenError(
             f"{path} has no array 'conditions', and {run.path} is conditioned on {run.config.data.condition}: encode "
             f"again with `jensen encode {run.path}`{flag}"

@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -27,7 +27,6 @@ __all__ = [
     "filled",
     "in_words",
     "part_shown",
-    "told",
 ]
 
 Label = Annotated[
@@ -44,24 +43,9 @@ Other = Annotated[
     Parameter(name="--other", metavar="FILE", help="for a run conditioned on another image: that of FILES"),
 ]
 
-Told = Literal["label", "attributes", "image", "part"]
 MANY = 12
 FAR = 4.0
 """Standard deviations from the mean of the training data, beyond which hardly any of them lie."""
-
-
-def told(run: Run) -> Told | None:
-    """What the run's model is told beside the datum; None: nothing."""
-    from jensen.data.visible import PARTS
-
-    condition, shape = run.config.data.condition, run.facts.condition_shape
-    if condition is None or shape is None:
-        return None
-    if condition == "label":
-        return "label"
-    if condition in PARTS:
-        return "part"
-    return "image" if len(shape) == 3 else "attributes"
 
 
 def condition_for(run: Run, label: str | None = None, attributes: str | None = None, n: int = 1) -> Tensor | None:
@@ -75,8 +59,8 @@ def condition_for(run: Run, label: str | None = None, attributes: str | None = N
     """
     import torch
 
-    kind, facts = told(run), run.facts
-    for name, given, wanted in (("--label", label, "label"), ("--attributes", attributes, "attributes")):
+    kind, facts = run.told, run.facts
+    for name, given, wanted in (("--label", label, "label"), ("--attributes", attributes, "properties")):
         if given is not None and kind != wanted:
             what = "nothing" if kind is None else run.config.data.condition
             raise JensenError(f"{run.path} is conditioned on {what}; leave {name} out")
@@ -90,7 +74,7 @@ def condition_for(run: Run, label: str | None = None, attributes: str | None = N
             raise JensenError(
                 f"{run.path} is conditioned on label: say which with --label, one of {_listed(facts.condition_names)}"
             )
-    elif kind == "attributes":
+    elif kind == "properties":
         row = _standardised(run, attributes)
     else:
         raise JensenError(
@@ -123,12 +107,12 @@ def in_words(run: Run, condition: Tensor | None) -> str:
 
     Empty where it is told nothing, a label that is unknown, or an image.
     """
-    kind, facts = told(run), run.facts
+    kind, facts = run.told, run.facts
     if condition is None:
         return ""
     if kind == "label":
         return f"class {facts.condition_names[int(condition.argmax())]}" if bool(condition.any()) else ""
-    if kind != "attributes":
+    if kind != "properties":
         return ""
     own = [
         mean + sd * value
@@ -149,7 +133,7 @@ def filled(run: Run, made: Tensor, condition: Tensor | None) -> Tensor:
 
     As they are for a run that fills in no images. `condition` is (..., C + 1, H, W).
     """
-    if condition is None or told(run) != "part":
+    if condition is None or run.told != "part":
         return made
     image, part = condition[..., :-1, :, :], condition[..., -1:, :, :]
     return made * (1.0 - part) + image

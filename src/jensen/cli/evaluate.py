@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from cyclopts import Parameter
 
 from jensen.cli.alike import require_alike
-from jensen.cli.conditions import told
 from jensen.cli.evaluated import Written, write_evaluation
 from jensen.cli.options import DataDirectory, RunPath, Seed, SplitName, whole
 from jensen.cli.screen import progress, say, table, warn
@@ -208,7 +207,7 @@ def _check_kind(run: Run, flags: Mapping[str, bool]) -> None:
     given = [flag for flag, wanted in flags.items() if wanted]
     if run.config.model.kind == "autoencoder" and given:
         raise JensenError(f"{run.path} is a plain auto-encoder: {given[0]} needs a posterior q(z | x); train model vae")
-    if flags["--classify"] and told(run) != "label":
+    if flags["--classify"] and run.told != "label":
         raise JensenError(
             f"{run.path} is not told a class, so it cannot classify; train with --condition label, or --model "
             "semi-supervised --condition label --labelled 100"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from jensen.cli.conditions import told
 from jensen.cli.inputs import Inputs, clean_data, conditioned, examples, read, require_images
 from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
 from jensen.cli.outputs import claim, put, write_arrays
@@ -86,7 +85,7 @@ def inpaint(
 
 def _require_part(run: Run) -> None:
     """Raise `JensenError` unless the run's model is told a visible part of an image."""
-    if told(run) != "part":
+    if run.told != "part":
         said = run.config.data.condition
         what = "on nothing" if said is None else f"on {said}, no visible part of an image"
         raise JensenError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jensen.cli.conditions import condition_for, part_shown, told
+from jensen.cli.conditions import condition_for, part_shown
 from jensen.errors import DataError, JensenError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def conditioned(
         JensenError: the run needs to be told something that is not given, or something else.
         DataError: `other` cannot be read, or does not fit.
     """
-    kind, count = told(run), len(inputs.values)
+    kind, count = run.told, len(inputs.values)
     if other is not None and kind != "image":
         raise JensenError(f"{run.path} is conditioned on {run.config.data.condition or 'nothing'}; leave --other out")
     if kind not in ("image", "part") or label is not None or attributes is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from jensen.cli.conditions import Label, class_number, condition_for, in_words, told
+from jensen.cli.conditions import Label, class_number, condition_for, in_words
 from jensen.cli.inputs import Inputs, Scale, conditioned, examples, read, require_images, require_same
 from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
 from jensen.cli.outputs import claim, put, write_arrays
@@ -116,7 +116,7 @@ def sample(
 
 def _require_words(run: Run) -> None:
     """Raise `JensenError` if what the run is conditioned on cannot be said in words."""
-    kind = told(run)
+    kind = run.told
     if kind == "part":
         raise JensenError(
             f"{run.path} fills in what is hidden of an image: `jensen inpaint {run.path}` shows it an image to fill in"
@@ -134,7 +134,7 @@ def _asked(run: Run, label: Sequence[str] | None, attribute: Sequence[str] | Non
 
     words = [word.strip() for given in label or () for word in given.split(",")]
     joined = None if attribute is None else ",".join(attribute)
-    if told(run) != "label" or joined is not None:
+    if run.told != "label" or joined is not None:
         return [], condition_for(run, words[0] if words else None, joined)
     names = run.facts.condition_names
     classes = [class_number(word, names) for word in words] if words else list(range(len(names)))
@@ -217,7 +217,7 @@ def interpolate(
     require_same(opened, "interpolate")
     target = claim(output, run / "figures" / f"walk-{Path(start).stem}-{Path(end).stem}.png", (".png",), force)
     require_images(opened, "no walk to draw")
-    if told(opened) == "part":
+    if opened.told == "part":
         raise JensenError(
             f"{run} fills in what is hidden of an image, and two images hide different things: there is no walk "
             f"between them; see `jensen inpaint {run}`"
@@ -237,7 +237,7 @@ def _all_the_way(run: Run, first: Inputs, label: str | None, *, is_file: bool) -
     """What the model is told on a walk that begins at `first`, (*condition_shape,); None: nothing."""
     if label is not None:
         found = condition_for(run, label)
-    elif is_file and told(run) in ("attributes", "image"):
+    elif is_file and run.told in ("properties", "image"):
         raise JensenError(
             f"{run.path} is conditioned on {run.config.data.condition}, which no image file tells: start from an "
             "example of the data"

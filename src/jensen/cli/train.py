@@ -114,11 +114,10 @@ def _tell(run: Run, reported: bool) -> None:
 
 def _use(run: Run) -> str:
     """The command that shows best what this model does."""
-    from jensen.cli.conditions import told
 
     if run.config.model.kind == "autoencoder":
         return "reconstruct"
-    return {"part": "inpaint", "attributes": "reconstruct", "image": "reconstruct"}.get(told(run) or "", "sample")
+    return {"part": "inpaint", "properties": "reconstruct", "image": "reconstruct"}.get(run.told or "", "sample")
 
 
 def _meaning(run: Run) -> str:

@@ -69,7 +69,7 @@ def told(material: Material) -> str:
         )
     elif material.told == "label":
         text = f"It is told the class of each example, one of {len(facts.condition_names)}"
-    elif material.told == "visible":
+    elif material.told == "part":
         text = f"It is told the {asked.replace('-', ' ')} of each image and fills in the rest"
     elif material.told == "image":
         text = f"It is told another image of each example, “{asked}”"

@@ -28,7 +28,7 @@ def conditional_samples(material: Material, held_out: HeldOut | None) -> Picture
     if held_out is None or held_out.condition is None:
         text = "The data could not be found, and so nothing that the model could be told."
         return Picture("samples", "Samples", text)
-    if material.told == "visible":
+    if material.told == "part":
         return _filled_in(material, held_out, held_out.condition)
     if material.image:
         return _like_examples(material, held_out, held_out.condition)

@@ -144,7 +144,7 @@ def _given(material: Material) -> str:
     """What to add to the meaning of a bound."""
     if not material.told or material.run.config.model.kind == "semi-supervised":
         return ""
-    if material.told == "visible":
+    if material.told == "part":
         return " Here it is that of the hidden part, given the visible one."
     return " Here it is that of the example given what the model is told of it."
 

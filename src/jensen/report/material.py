@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,13 +13,12 @@ from jensen.autoencoders import VAE, EncoderDecoder
 from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.bound import Level
 from jensen.data import Data, Split
-from jensen.data.visible import PARTS
 from jensen.errors import DataError
 from jensen.training import Run
+from jensen.training.run import Told
 
-__all__ = ["SHOWN", "HeldOut", "Material", "ToldKind", "gather", "known", "told_kind"]
+__all__ = ["SHOWN", "HeldOut", "Material", "gather", "known"]
 
-ToldKind = Literal["", "label", "visible", "image", "properties"]
 """What kind of thing a model is told beside the datum; empty: nothing"""
 
 MOST_EXAMPLES = 2_000
@@ -87,26 +85,14 @@ class Material:
         return self.run.config.data.target
 
     @property
-    def told(self) -> ToldKind:
-        """What kind of thing the model is told beside the datum."""
-        return told_kind(self.run)
+    def told(self) -> Told | None:
+        """What the model is told beside the datum; None: nothing."""
+        return self.run.told
 
     @property
     def image(self) -> bool:
         """Whether data are images rather than rows of a table."""
         return len(self.run.facts.shape) == 3
-
-
-def told_kind(run: Run) -> ToldKind:
-    """What kind of thing a run's model is told beside the datum."""
-    asked, shape = run.config.data.condition, run.facts.condition_shape
-    if asked is None or shape is None:
-        return ""
-    if asked == "label":
-        return "label"
-    if len(shape) == 3:
-        return "visible" if asked in PARTS else "image"
-    return "properties"
 
 
 def gather(run: Run) -> Material:

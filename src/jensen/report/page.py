@@ -100,7 +100,7 @@ def _commands(material: Material) -> list[tuple[str, str]]:
         commands.append(("Ask what the latents know", f"jensen evaluate {path} --samples 100 --information{knows}"))
     if material.predicts is None:
         commands.append(("Reconstruct test data", f"jensen reconstruct {path}"))
-        if len(run.facts.shape) == 3 and material.told != "visible":
+        if len(run.facts.shape) == 3 and material.told != "part":
             commands.append(("Walk from test example 0 to 1", f"jensen interpolate {path} 0 1"))
         commands.append(("Compress data to codes", f"jensen encode {path} --split test -o codes.npz"))
     return [*commands, ("Write this page anew", f"jensen report {path}")]
@@ -109,7 +109,7 @@ def _commands(material: Material) -> list[tuple[str, str]]:
 def _drawing(material: Material, path: str) -> list[tuple[str, str]]:
     """How to draw from the prior, given what the model is told."""
     facts = material.run.facts
-    if material.told == "visible":
+    if material.told == "part":
         return [("Fill in the hidden part of test images", f"jensen inpaint {path}")]
     if material.told == "label":
         first = shlex.quote(facts.condition_names[0])

@@ -33,7 +33,7 @@ def pictures(material: Material, evaluation: Evaluation | None) -> list[Picture]
         found.append(_neighbours(material, held_out))
     found.append(latent_pictures.latent_space(material, held_out))
     # The ends of a walk between different visible parts would not be the two data.
-    if material.image and material.predicts is None and len(held_out.x) > 1 and material.told != "visible":
+    if material.image and material.predicts is None and len(held_out.x) > 1 and material.told != "part":
         found.append(_walk(material, held_out))
     if held_out.kl is not None:
         learned = material.run.config.model.prior == "learned"
@@ -71,7 +71,7 @@ def _reconstructions(material: Material, held_out: HeldOut) -> Picture:
     originals, made = held_out.target[:count], held_out.decoded[:count]
     seen = held_out.x[:count] if corrupted else None
     text = "Test images, never seen in training, through the encoder and back: both rows should show the same."
-    if material.told == "visible":
+    if material.told == "part":
         text = (
             "Test images, never seen in training, through the encoder and back. The visible part is shown as it is: "
             "only the hidden part is the model's, here with a code made from the whole image."

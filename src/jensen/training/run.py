@@ -30,12 +30,15 @@ from torch import Tensor
 from jensen.autoencoders import EncoderDecoder, make_model
 from jensen.config import Config
 from jensen.data import Data, load_data
+from jensen.data.visible import PARTS
 from jensen.errors import CheckpointError, ConfigError
 from jensen.files import write_atomically, write_text
 from jensen.sections import read_yaml
 from jensen.training.checkpoint import load_state, load_weights
 
-__all__ = ["DataFacts", "Run", "list_runs", "read_metrics", "write_metrics"]
+__all__ = ["DataFacts", "Run", "Told", "list_runs", "read_metrics", "write_metrics"]
+
+Told = Literal["label", "properties", "image", "part"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,18 @@ class Run:
     def facts(self) -> DataFacts:
         """Shapes, grey levels and class names of its data."""
         return DataFacts.read(self.path / "data.yaml")
+
+    @property
+    def told(self) -> Told | None:
+        """What its model is told beside the datum; None: nothing."""
+        condition, shape = self.config.data.condition, self.facts.condition_shape
+        if condition is None or shape is None:
+            return None
+        if condition == "label":
+            return "label"
+        if condition in PARTS:
+            return "part"
+        return "image" if len(shape) == 3 else "properties"
 
     @contextmanager
     def training_alone(self, alone: bool = True) -> Iterator[None]:
