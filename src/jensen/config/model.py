@@ -1,0 +1,105 @@
+"""Model and family."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from jensen.config.codes import AutoregressiveConfig, QuantiserConfig
+from jensen.config.names import Activation, Count, LikelihoodName, ModelKind, NetKind, NonNegative, Positive
+from jensen.sections import Section
+
+__all__ = ["ModelConfig", "NetConfig"]
+
+
+class NetConfig(Section):
+    """Encoder and decoder networks."""
+
+    kind: NetKind = Field("auto", description="auto: conv for images of 32 pixels or more, mlp otherwise")
+    width: Count | None = Field(None, description="units a layer (mlp: 400) or channels (conv: 32, resnet: 32)")
+    depth: Count | None = Field(
+        None, description="hidden layers (mlp: 1), stride-2 layers (conv) or residual blocks a stage (resnet: 1)"
+    )
+    activation: Activation = Field("relu", description="nonlinearity")
+    normalisation: Literal["none", "batch", "group"] = Field(
+        "none", description="after each hidden layer (group: layer normalisation for mlp)"
+    )
+
+
+class ModelConfig(Section):
+    """The model p(x, z) and the family q(z | x)."""
+
+    kind: ModelKind = Field(
+        "vae",
+        description="vae, a plain autoencoder, semi-supervised (a vae that guesses unknown labels), vqvae (codes are "
+        "integers), or autoregressive (no code: each value predicted from those before)",
+    )
+    latent: Count = Field(16, description="dimension of the latent space")
+    likelihood: LikelihoodName = Field(
+        "auto", description="p(x | z); auto: bernoulli for images and yes/no targets, gaussian-learned for tables"
+    )
+    sigma: Positive = Field(1.0, description="standard deviation of the gaussian likelihood (initial one if learned)")
+    conditioning: Literal["concat", "embedding", "film"] = Field(
+        "concat",
+        description="how a condition enters the nets: concat with their input, a learned embedding of it, or film "
+        "(scale and shift of every hidden layer)",
+    )
+    prior: Literal["standard", "learned"] = Field(
+        "standard", description="p(z): standard normal, or learned from the condition, p(z | c)"
+    )
+    classifier_weight: NonNegative = Field(
+        1.0, description="semi-supervised: weight of -log q(y | x) of the known labels"
+    )
+    downsampling: Count = Field(4, description="vqvae: a code stands for so many pixels a side (a power of 2)")
+    hierarchy: Literal[1, 2] = Field(
+        1, description="vqvae: levels of codes; 2 adds codes of twice the size on top (VQ-VAE-2)"
+    )
+    quantiser: QuantiserConfig = QuantiserConfig()
+    autoregressive: AutoregressiveConfig = AutoregressiveConfig()
+    net: NetConfig = NetConfig()
+
+    @model_validator(mode="after")
+    def _discrete(self) -> Self:
+        if self.kind != "vqvae":
+            for name in ("downsampling", "hierarchy", "quantiser"):
+                if getattr(self, name) != ModelConfig.model_fields[name].default:
+                    raise ValueError(f"{name} is for model vqvae, not {self.kind}")
+        elif self.downsampling & (self.downsampling - 1):
+            raise ValueError(f"downsampling should be a power of 2 (1, 2, 4, ...), got {self.downsampling}")
+        own = self.kind == "autoregressive" or self.likelihood == "autoregressive"
+        if not own and self.autoregressive != AutoregressiveConfig():
+            raise ValueError(
+                f"autoregressive is for model or likelihood autoregressive, not for model {self.kind} with "
+                f"likelihood {self.likelihood}"
+            )
+        if self.kind in ("vqvae", "autoregressive"):
+            if self.latent != 16:
+                raise ValueError(f"latent has no meaning for model {self.kind}, whose code is no vector")
+            if self.prior != "standard":
+                raise ValueError(
+                    f"prior has no meaning for model {self.kind}; `jensen train prior` learns the prior of a vqvae"
+                )
+        if self.kind == "autoregressive" and self.likelihood not in ("auto", "autoregressive"):
+            raise ValueError(f"model autoregressive is a likelihood by itself: leave {self.likelihood} away")
+        if self.kind == "autoregressive" and self.conditioning != "concat":
+            raise ValueError(f"conditioning {self.conditioning} has no meaning for model autoregressive: use concat")
+        if self.kind == "semi-supervised" and self.likelihood == "autoregressive":
+            raise ValueError(
+                "model semi-supervised decodes a mean over the classes, which likelihood autoregressive has not"
+            )
+        if self.kind == "autoregressive" and self.net != NetConfig():
+            raise ValueError("net has no meaning for model autoregressive; see autoregressive.width and its like")
+        if self.kind == "autoregressive" and self.sigma != 1.0:
+            raise ValueError("sigma has no meaning for model autoregressive, whose values are on levels")
+        return self
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.kind == "autoencoder" and self.prior != "standard":
+            raise ValueError("prior has no meaning for model autoencoder, which has none; use model vae")
+        if self.kind != "semi-supervised" and self.classifier_weight != 1.0:
+            raise ValueError(f"classifier_weight is for model semi-supervised, not {self.kind}")
+        if self.sigma != 1.0 and self.likelihood not in ("auto", "gaussian", "gaussian-learned"):
+            raise ValueError(f"sigma has no meaning for likelihood {self.likelihood}; use gaussian or gaussian-learned")
+        return self

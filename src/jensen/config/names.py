@@ -1,0 +1,30 @@
+"""Names that several sections share, and numbers within bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+DataTransform = Literal["auto", "none", "binarise", "binarise-static", "dequantise"]
+Corruption = Literal["none", "gaussian", "salt-and-pepper", "masking"]
+LikelihoodName = Literal[
+    "auto",
+    "bernoulli",
+    "gaussian",
+    "gaussian-learned",
+    "gaussian-per-pixel",
+    "discretised-logistic",
+    "categorical",
+    "autoregressive",
+]
+NetKind = Literal["auto", "mlp", "conv", "resnet"]
+ModelKind = Literal["vae", "autoencoder", "semi-supervised", "vqvae", "autoregressive"]
+ObjectiveKind = Literal["elbo", "iwae", "beta", "capacity", "total-correlation", "factor", "dip", "free-bits", "mmd"]
+Activation = Literal["relu", "leaky-relu", "elu", "gelu", "silu", "softplus", "tanh"]
+
+LIKELIHOODS: tuple[str, ...] = tuple(name for name in get_args(LikelihoodName) if name != "auto")
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]

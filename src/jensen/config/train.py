@@ -1,0 +1,53 @@
+"""How the bound is climbed."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from jensen.config.names import Count, NonNegative, Positive
+from jensen.sections import Section
+
+__all__ = ["TrainConfig"]
+
+
+class TrainConfig(Section):
+    """How the bound is climbed, and on which machine."""
+
+    epochs: Count = Field(20, description="passes over the training data")
+    batch_size: Count = Field(128, description="examples a step (over all devices)")
+    optimiser: Literal["adam", "adamw", "adamax"] = Field("adam", description="optimiser")
+    lr: Positive = Field(1e-3, description="learning rate")
+    weight_decay: NonNegative = Field(0.0, description="weight decay (adamw: decoupled)")
+    warmup: int = Field(0, ge=0, description="steps over which the learning rate rises linearly")
+    decay: Literal["none", "cosine", "plateau"] = Field(
+        "none", description="learning-rate decay: cosine to 0 at the last step, or halved when validation stalls"
+    )
+    clip: Positive | None = Field(None, description="largest gradient norm")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of an exponential moving average of the weights")
+    patience: Count | None = Field(
+        None,
+        description="stop once this many epochs in a row have had no better validation score (the ELBO, or what the "
+        "objective seeks in its place)",
+    )
+    plateau_patience: Count = Field(
+        5, description="decay plateau: epochs without a better validation score that it bears before it halves the rate"
+    )
+    precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast; sums stay in float32")
+    channels_last: bool = Field(False, description="memory layout of images (often faster with conv nets)")
+    compile: bool = Field(False, description="torch.compile the training step")
+    accelerator: str = Field("auto", description="cpu, cuda, mps, or auto")
+    devices: Count = Field(1, description="devices a machine")
+    nodes: Count = Field(1, description="machines")
+    strategy: str = Field("auto", description="Lightning Fabric strategy, e.g. ddp")
+    tensorboard: bool = Field(False, description="also write TensorBoard events")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.decay == "plateau" and self.patience is not None and self.patience <= self.plateau_patience + 1:
+            raise ValueError(
+                f"patience {self.patience} stops the training before decay plateau, with plateau_patience "
+                f"{self.plateau_patience}, can act: give a larger patience"
+            )
+        return self
