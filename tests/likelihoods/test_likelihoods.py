@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from scipy.special import expit
+from scipy.special import expit, log_softmax
 from torch import Tensor
+from torch.distributions import Distribution
 
-from jensen.config import LIKELIHOODS
+from jensen.config import LIKELIHOODS, AutoregressiveConfig
 from jensen.errors import ConfigError
 from jensen.likelihoods import (
+    AutoregressiveLikelihood,
     Bernoulli,
+    Categorical,
     DiscretisedLogistic,
     Gaussian,
     GaussianLearned,
@@ -28,6 +31,10 @@ from jensen.likelihoods import (
 )
 
 Array = np.ndarray[Any, Any]
+
+
+SHAPE = (2, 2, 3)  # of a datum: every likelihood but the autoregressive one takes any
+NET = AutoregressiveConfig(width=6, depth=2)
 
 
 class Case(NamedTuple):
@@ -45,6 +52,37 @@ def logistic_log_prob(x: Array, mean: Array, log_scale: Array, levels: int) -> A
     return np.asarray(np.log(np.where(x > mean, right, left)))
 
 
+def softmax_log_prob(x: Array, *logits: Array) -> Array:
+    """Of K logits each: the one of the level that x is, after scipy's normalisation."""
+    stacked = log_softmax(np.stack(logits), 0)
+    index = np.rint(x * (len(logits) - 1)).astype(int)
+    return np.asarray(np.take_along_axis(stacked, np.broadcast_to(index, stacked.shape[1:])[None], 0)[0])
+
+
+def autoregressive(levels: int) -> Case:
+    """Its oracle goes through the values one after the other, by the net's own way of drawing."""
+    likelihood = make_likelihood("autoregressive", levels=levels, shape=SHAPE, autoregressive=NET)
+    assert isinstance(likelihood, AutoregressiveLikelihood)
+    net = likelihood.net
+    with torch.no_grad():  # a net that was just made may say the same of all
+        for parameter in net.parameters():
+            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(levels)))
+
+    @torch.no_grad()
+    def log_prob(x: Array, *planes: Array) -> Array:
+        rows = np.broadcast_to(np.rint(x * (levels - 1)).astype(int), planes[0].shape).reshape(-1, *SHAPE)
+        context = np.stack(planes, -4).reshape(len(rows), -1, *SHAPE[1:])
+        order = torch.from_numpy(rows).movedim(1, -1).flatten(1)  # place after place, the channels of each
+        state = net.begin(len(rows), torch.from_numpy(context))
+        found = []
+        for value in order.T:
+            found.append(log_softmax(net.logits(state).numpy(), -1)[np.arange(len(rows)), value.numpy()])
+            net.feed(state, value)
+        return np.moveaxis(np.stack(found, -1).reshape(-1, *SHAPE[1:], SHAPE[0]), -1, 1).reshape(planes[0].shape)
+
+    return Case(likelihood, log_prob)
+
+
 CASES = {
     "bernoulli": Case(Bernoulli(), lambda x, logit: stats.bernoulli.logpmf(x, expit(logit))),
     "gaussian": Case(Gaussian(0.3), lambda x, mean: stats.norm.logpdf(x, mean, 0.3)),
@@ -54,6 +92,10 @@ CASES = {
     ),
     "discretised-logistic": Case(DiscretisedLogistic(17), lambda x, mean, log: logistic_log_prob(x, mean, log, 17)),
     "discretised-logistic 2": Case(DiscretisedLogistic(2), lambda x, mean, log: logistic_log_prob(x, mean, log, 2)),
+    "categorical": Case(Categorical(17), softmax_log_prob),
+    "categorical 2": Case(Categorical(2), softmax_log_prob),
+    "autoregressive": autoregressive(5),
+    "autoregressive 2": autoregressive(2),
 }
 NAMES = list(CASES)
 
@@ -71,15 +113,15 @@ def values(likelihood: Likelihood, *shape: int) -> Tensor:
 def test_every_name_of_the_configuration_is_here() -> None:
     assert set(LIKELIHOODS) <= set(CASES)
     for name in LIKELIHOODS:
-        assert type(make_likelihood(name, levels=17)) is type(CASES[name].likelihood)
+        assert type(make_likelihood(name, levels=17, shape=SHAPE)) is type(CASES[name].likelihood)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_log_prob_is_that_of_scipy(name: str) -> None:
     likelihood, expected = CASES[name]
-    x, p = values(likelihood, 1, 4, 3, 5, 5), parameters(likelihood, 2, 4, 3, 5, 5)
+    x, p = values(likelihood, 1, 4, *SHAPE), parameters(likelihood, 2, 4, *SHAPE)
     found = likelihood.double()(*p).log_prob(x)
-    assert found.shape == (2, 4, 3, 5, 5)
+    assert found.shape == (2, 4, *SHAPE)
     np.testing.assert_allclose(
         found.detach().numpy(), expected(x.numpy(), *(q.numpy() for q in p)), rtol=1e-7, atol=1e-9
     )
@@ -89,40 +131,99 @@ def test_log_prob_is_that_of_scipy(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_planes_of_a_decoder_are_the_parameters(name: str) -> None:
+    """First the planes of parameter one, then those of the next: the same as parameter by parameter."""
+    likelihood = CASES[name].likelihood.double()
+    x, p = values(likelihood, 1, 3, *SHAPE), parameters(likelihood, 2, 3, *SHAPE)
+    found = likelihood.of_planes(torch.cat(p, -3), SHAPE)
+    expected = likelihood(*p)
+    torch.testing.assert_close(found.log_prob(x), expected.log_prob(x))
+    if getattr(found, "has_mean", True):
+        torch.testing.assert_close(found.mean, expected.mean)
+    assert found.sample((4,)).shape == (4, 2, 3, *SHAPE)
+    single = likelihood.float().of_planes(torch.cat(p, -3).bfloat16(), SHAPE)
+    assert single.log_prob(x.float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients_against_finite_differences(name: str) -> None:
     likelihood = CASES[name].likelihood.double()
-    x, p = values(likelihood, 2, 6), parameters(likelihood, 2, 6)
+    x, p = values(likelihood, 2, *SHAPE), parameters(likelihood, 2, *SHAPE)
     learned = list(likelihood.parameters())
     p = [q.requires_grad_() for q in p]
+    if isinstance(likelihood, AutoregressiveLikelihood):  # too many weights for one at a time
+        direction = [torch.randn_like(q) for q in (*p, *learned)]
+        check_along(lambda: likelihood(*p).log_prob(x).square().sum(), [*p, *learned], direction)
+        return
     assert torch.autograd.gradcheck(lambda *q: likelihood(*q[: len(p)]).log_prob(x), [*p, *learned])
+
+
+def check_along(function: Callable[[], Tensor], inputs: list[Tensor], direction: list[Tensor]) -> None:
+    """The gradient along a line, against a central difference; its step is short, as the net has kinks (ReLU)."""
+    gradients = torch.autograd.grad(function(), inputs)
+    slope = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True))
+
+    @torch.no_grad()
+    def at(step: float) -> float:
+        for value, d in zip(inputs, direction, strict=True):
+            value += step * d
+        result = float(function())
+        for value, d in zip(inputs, direction, strict=True):
+            value -= step * d
+        return result
+
+    assert slope == pytest.approx((at(1e-6) - at(-1e-6)) / 2e-6, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_probabilities_add_up_to_one(name: str) -> None:
+    """Over the values of each place of a datum, whatever the others are."""
     likelihood = CASES[name].likelihood.double()
-    p = parameters(likelihood, 7)
+    p, places = parameters(likelihood, *SHAPE), math.prod(SHAPE)
+    distribution = likelihood(*p)
     if likelihood.levels is None:
         assert not likelihood.discrete
-        distribution = likelihood(*p)
-        centre, spread = distribution.mean, distribution.stddev.expand(7)
-        grid = torch.linspace(-12, 12, 4001, dtype=torch.float64)[:, None] * spread + centre
+        centre, spread = distribution.mean, distribution.stddev.expand(SHAPE)
+        grid = torch.linspace(-12, 12, 4001, dtype=torch.float64)[:, None, None, None] * spread + centre
         total = torch.trapezoid(distribution.log_prob(grid).exp(), grid, dim=0)
     else:
         assert likelihood.discrete
-        grid = torch.arange(likelihood.levels, dtype=torch.float64)[:, None] / (likelihood.levels - 1)
-        total = likelihood(*p).log_prob(grid).exp().sum(0)
-    torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-9, atol=1e-9)
+        total = conditional(distribution, values(likelihood, *SHAPE), likelihood.levels).sum(0)
+    torch.testing.assert_close(total.flatten(), torch.ones(places, dtype=torch.float64), rtol=1e-9, atol=1e-9)
+
+
+def conditional(distribution: Distribution, x: Tensor, levels: int) -> Tensor:
+    """P(x_i = k | those before it) of each level and place, (levels, *x.shape), by trying all values at each place."""
+    places = math.prod(SHAPE)
+    tried = x.flatten(-3).expand(levels, places, *x.shape[:-3], places).clone()
+    for i in range(places):
+        for k in range(levels):
+            tried[k, i, ..., i] = k / (levels - 1)
+    scores = distribution.log_prob(tried.view(levels, places, *x.shape)).exp().flatten(-3)
+    return torch.stack([scores[:, i, ..., i] for i in range(places)], -1).view(levels, *x.shape)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_have_the_mean(name: str) -> None:
     likelihood = CASES[name].likelihood.double()
-    distribution = likelihood(*parameters(likelihood, 4))
-    draws = distribution.sample(torch.Size([20_000]))
-    assert draws.shape == (20_000, 4)
+    distribution = likelihood(*parameters(likelihood, *SHAPE))
+    with_mean = getattr(distribution, "has_mean", True)
+    draws = distribution.sample(torch.Size([20_000 if with_mean else 2000]))
+    assert draws.shape[1:] == SHAPE
     assert not draws.requires_grad
+    if with_mean:
+        mean = distribution.mean
+    else:
+        # What is drawn has the mean of the means that its places have, given what was drawn before them.
+        with pytest.raises(NotImplementedError, match="no mean in closed form"):
+            _ = distribution.mean
+        assert likelihood.levels is not None
+        steps = torch.arange(likelihood.levels, dtype=torch.float64) / (likelihood.levels - 1)
+        with torch.no_grad():
+            chances = conditional(distribution, draws, likelihood.levels)
+        mean = torch.einsum("k,k...->...", steps, chances).mean(0)
     error = draws.std(0) / math.sqrt(len(draws))
-    assert ((draws.mean(0) - distribution.mean).abs() <= 5 * error + 5 / len(draws)).all()  # 5 / n: of rare levels
+    assert ((draws.mean(0) - mean).abs() <= 5 * error + 5 / len(draws)).all()  # 5 / n: of rare levels
     if likelihood.levels is not None:
         assert set((draws * (likelihood.levels - 1)).unique().tolist()) <= set(range(likelihood.levels))
 
@@ -131,8 +232,12 @@ def test_samples_have_the_mean(name: str) -> None:
 def test_extreme_decoder_outputs_stay_finite(name: str) -> None:
     likelihood = CASES[name].likelihood.float()
     extremes = torch.tensor([-1e4, -50.0, 0.0, 50.0, 1e4])
-    grids = torch.meshgrid(*[extremes] * likelihood.channels, indexing="ij")
-    p = [grid.clone().requires_grad_() for grid in grids]
+    if likelihood.channels <= 3:  # all at each place
+        every = torch.cartesian_prod(*[extremes] * likelihood.channels).view(-1, likelihood.channels)
+        p = [column.view(-1, 1, 1, 1).expand(-1, *SHAPE).clone() for column in every.T]
+    else:
+        p = [extremes[torch.randint(5, (100, *SHAPE))] for _ in range(likelihood.channels)]
+    p = [q.requires_grad_() for q in p]
     for x in (0.0, 1.0):
         log_prob = likelihood(*p).log_prob(torch.tensor(x))
         assert torch.isfinite(log_prob).all()
@@ -143,8 +248,8 @@ def test_extreme_decoder_outputs_stay_finite(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_is_scored_in_single(name: str) -> None:
     likelihood = CASES[name].likelihood.float()
-    p = parameters(likelihood, 3, dtype=torch.bfloat16)
-    x = values(likelihood, 3).float()
+    p = parameters(likelihood, 3, *SHAPE, dtype=torch.bfloat16)
+    x = values(likelihood, 3, *SHAPE).float()
     found = likelihood(*p).log_prob(x)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, likelihood(*(q.float() for q in p)).log_prob(x))
@@ -155,7 +260,7 @@ def test_wrong_number_of_parameters(name: str) -> None:
     likelihood = CASES[name].likelihood
     for wrong in (0, likelihood.channels + 1):
         with pytest.raises(ValueError, match=f"takes {likelihood.channels} parameter.*{wrong} were given"):
-            likelihood(*[torch.zeros(2)] * wrong)
+            likelihood(*[torch.zeros(SHAPE)] * wrong)
 
 
 def test_gaussian_of_sigma_one_has_the_half_and_the_sign() -> None:
@@ -187,16 +292,18 @@ def test_learned_sigma_out_of_range() -> None:
 
 
 @pytest.mark.parametrize("levels", [-1, 0, 1])
-def test_levels_should_be_two_at_least(levels: int) -> None:
+@pytest.mark.parametrize("kind", [DiscretisedLogistic, Categorical])
+def test_levels_should_be_two_at_least(kind: type[Likelihood], levels: int) -> None:
     with pytest.raises(ValueError, match="levels should be at least 2"):
-        DiscretisedLogistic(levels)
+        kind(levels)  # type: ignore[call-arg]
 
 
 def test_unknown_likelihood_and_real_numbers_for_a_discrete_one() -> None:
     with pytest.raises(ConfigError, match=r"no likelihood 'poisson'.*bernoulli"):
         make_likelihood("poisson")
-    with pytest.raises(ConfigError, match="grey levels"):
-        make_likelihood("discretised-logistic", levels=None)
+    for name in ("discretised-logistic", "categorical", "autoregressive"):
+        with pytest.raises(ConfigError, match=f"{name} needs grey levels"):
+            make_likelihood(name, levels=None, shape=SHAPE)
 
 
 def test_soft_clamp_is_a_scaled_tanh() -> None:
@@ -242,6 +349,12 @@ def test_logistic_sample_frequencies(mean: float, log_scale: float) -> None:
         (Bernoulli(), None, "none"),  # a table of real numbers
         (DiscretisedLogistic(17), 256, "none"),  # grey levels of another scale
         (DiscretisedLogistic(17), 17, "dequantise"),  # grey levels that are none any more
+        (DiscretisedLogistic(2), 17, "none"),  # no probability, nor a usual loss
+        (Categorical(2), 17, "none"),
+        (Categorical(17), 2, "binarise"),
+        (CASES["autoregressive"].likelihood, None, "none"),
+        (CASES["autoregressive"].likelihood, 17, "none"),
+        (CASES["autoregressive 2"].likelihood, 17, "none"),
     ],
 )
 def test_data_that_a_likelihood_is_not_about(likelihood: Likelihood, levels: int | None, transform: str) -> None:
@@ -255,6 +368,10 @@ def test_data_that_a_likelihood_is_not_about(likelihood: Likelihood, levels: int
         (Bernoulli(), 2, "binarise"),
         (Bernoulli(), 256, "none"),  # a cross-entropy: let through, the evaluation warns
         (DiscretisedLogistic(17), 17, "none"),
+        (Categorical(17), 17, "none"),
+        (Categorical(2), 2, "binarise"),
+        (CASES["autoregressive"].likelihood, 5, "none"),
+        (CASES["autoregressive 2"].likelihood, 2, "binarise-static"),
         (Gaussian(), None, "none"),
         (Gaussian(), 17, "dequantise"),
     ],

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jensen.config import AutoregressiveConfig
 from jensen.errors import ConfigError
+from jensen.likelihoods.autoregressive import Autoregressive, AutoregressiveLikelihood
 from jensen.likelihoods.base import Likelihood, at_least_float32, soft_clamp
 from jensen.likelihoods.bernoulli import Bernoulli
+from jensen.likelihoods.categorical import Categorical, CategoricalOnLevels
 from jensen.likelihoods.discretised_logistic import DiscretisedLogistic, LogisticOnLevels
 from jensen.likelihoods.gaussian import Gaussian, GaussianLearned, GaussianPerPixel
+from jensen.nn.autoregressive import make_autoregressive
 
 __all__ = [
+    "Autoregressive",
+    "AutoregressiveLikelihood",
     "Bernoulli",
+    "Categorical",
+    "CategoricalOnLevels",
     "DiscretisedLogistic",
     "Gaussian",
     "GaussianLearned",
@@ -19,36 +27,83 @@ __all__ = [
     "Likelihood",
     "LogisticOnLevels",
     "at_least_float32",
+    "make_autoregressive_likelihood",
     "make_likelihood",
     "soft_clamp",
 ]
+
+CONTEXT_PLANES = 4  # that a decoder gives for each channel: more than a mean and a spread, less than a layer
 
 _MAKERS: dict[str, Callable[[int | None, float], Likelihood]] = {
     "bernoulli": lambda levels, sigma: Bernoulli(),
     "gaussian": lambda levels, sigma: Gaussian(sigma),
     "gaussian-learned": lambda levels, sigma: GaussianLearned(sigma),
     "gaussian-per-pixel": lambda levels, sigma: GaussianPerPixel(),
-    "discretised-logistic": lambda levels, sigma: DiscretisedLogistic(_grey_levels(levels)),
+    "discretised-logistic": lambda levels, sigma: DiscretisedLogistic(_levels("discretised-logistic", levels)),
+    "categorical": lambda levels, sigma: Categorical(_levels("categorical", levels)),
 }
 
 
-def make_likelihood(name: str, *, levels: int | None = 256, sigma: float = 1.0) -> Likelihood:
+def make_likelihood(
+    name: str,
+    *,
+    levels: int | None = 256,
+    sigma: float = 1.0,
+    shape: tuple[int, ...] | None = None,
+    autoregressive: AutoregressiveConfig | None = None,
+) -> Likelihood:
     """The likelihood called `name` in a configuration.
 
     Args:
-        name: bernoulli, gaussian, gaussian-learned, gaussian-per-pixel or discretised-logistic.
-        levels: grey levels of the data (discretised-logistic); None for real values.
+        name: bernoulli, gaussian, gaussian-learned, gaussian-per-pixel, discretised-logistic, categorical or
+            autoregressive.
+        levels: values that the data take (discretised-logistic, categorical, autoregressive); None for real ones.
         sigma: standard deviation (gaussian), or the one to start from (gaussian-learned).
+        shape: of what is predicted (autoregressive).
+        autoregressive: the network (autoregressive); None: the default one.
 
     Raises:
         ConfigError: no such likelihood, or one that the data do not allow.
     """
+    if name == "autoregressive":
+        return make_autoregressive_likelihood(shape, levels, autoregressive, channels=CONTEXT_PLANES)
     if name not in _MAKERS:
-        raise ConfigError(f"no likelihood {name!r}; there are {', '.join(_MAKERS)}")
+        raise ConfigError(f"no likelihood {name!r}; there are {', '.join(_MAKERS)}, autoregressive")
     return _MAKERS[name](levels, sigma)
 
 
-def _grey_levels(levels: int | None) -> int:
+def make_autoregressive_likelihood(
+    shape: tuple[int, ...] | None,
+    levels: int | None,
+    config: AutoregressiveConfig | None = None,
+    *,
+    channels: int = 0,
+    context: int = 0,
+) -> AutoregressiveLikelihood:
+    """An `AutoregressiveLikelihood` with a network of its own.
+
+    Args:
+        shape: of the values, (channels, *grid).
+        levels: that they take.
+        config: the network; None: the default one.
+        channels: planes that a decoder gives for each channel.
+        context: where there is no decoder (`channels` is 0): planes that the network is told.
+
+    Raises:
+        ConfigError: the values are not on levels, or on no grid.
+    """
+    if shape is None or len(shape) not in (2, 3):
+        raise ConfigError(
+            "likelihood autoregressive goes through the places of a grid: it needs images (channels, height, width) or "
+            f"signals (channels, length), but what is predicted has shape {shape}"
+        )
+    levels = _levels("autoregressive", levels)
+    config = AutoregressiveConfig() if config is None else config
+    net = make_autoregressive(config, tuple(shape), levels, channels * shape[0] if channels else context)
+    return AutoregressiveLikelihood(net, channels)
+
+
+def _levels(name: str, levels: int | None) -> int:
     if levels is None:
-        raise ConfigError("likelihood discretised-logistic needs grey levels, but these data are real numbers")
+        raise ConfigError(f"likelihood {name} needs grey levels or symbols, but these data are real numbers")
     return levels

@@ -14,18 +14,22 @@ __all__ = ["Likelihood", "at_least_float32", "soft_clamp"]
 
 
 class Likelihood(nn.Module, ABC):
-    """Turns what a decoder puts out into a distribution over the datum, every value independent of the others.
+    """Turns what a decoder puts out into a distribution over the datum.
 
     Calling it with `channels` tensors of shape (..., *shape) returns a `torch.distributions.Distribution` of batch
     shape (..., *shape) whose `mean`, `sample()` and `log_prob(x)` (nats, one number a value) are those of p(x | z).
+    Values are independent of each other, or `log_prob` is that of each given those before it; such a distribution says
+    `has_mean = False`, as its mean has no closed form.
 
     Attributes:
         channels: how many numbers the decoder gives for each value of the datum.
         levels: number of values that x can take, evenly spaced over [0, 1]; None where p(x | z) is a density.
+        between: whether `log_prob` says something of values between the levels too, though no probability.
     """
 
     channels: int = 1
     levels: int | None = None
+    between: bool = False
 
     @property
     def discrete(self) -> bool:
@@ -43,6 +47,18 @@ class Likelihood(nn.Module, ABC):
                 f"{type(self).__name__} takes {self.channels} parameter(s) a value, but {len(parameters)} were given"
             )
         return self.distribution(*map(at_least_float32, parameters))
+
+    def of_planes(self, planes: Tensor, shape: tuple[int, ...]) -> Distribution:
+        """The distribution from a decoder's output, without the copies that parameters one by one may need.
+
+        Args:
+            planes: (..., channels x shape[0], *shape[1:]): the first parameter of every value, then the second, ...
+            shape: of a datum.
+        """
+        if self.channels == 1:  # the same as below without its copy in the backward pass
+            return self(planes)
+        lead = planes.shape[: planes.ndim - len(shape)]
+        return self(*planes.view(*lead, self.channels, *shape).unbind(len(lead)))
 
     def check_data(self, levels: int | None, transform: str) -> None:
         """Refuse data that this likelihood gives no probability of.
@@ -62,7 +78,7 @@ class Likelihood(nn.Module, ABC):
             raise ConfigError(
                 f"{name} is a probability of {self.levels} values, but the data are real numbers: use a Gaussian"
             )
-        if self.levels > 2 and self.levels != levels:
+        if self.levels != levels and not self.between:
             raise ConfigError(
                 f"{name} is over {self.levels} values but the data take {levels}: give the model levels=data.levels"
             )

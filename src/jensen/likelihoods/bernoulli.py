@@ -29,6 +29,7 @@ class Bernoulli(Likelihood):
 
     channels = 1
     levels = 2
+    between = True
 
     def distribution(self, *parameters: Tensor) -> TorchBernoulli:
         (logits,) = parameters
