@@ -48,7 +48,7 @@ def test_a_good_one() -> None:
         ({"targets": {"size": torch.zeros(10)}}, r"target size should be \(10, 1\) float32"),
         ({"targets": {"size": torch.zeros(10, 1, dtype=torch.float64)}}, "float64"),
         ({"shape": (1, 2, 3)}, r"shape \(1, 2, 2\), not \(1, 2, 3\)"),
-        ({"shape": (2, 2)}, "shape should be"),
+        ({"shape": (1, 1, 2, 2)}, "shape should be"),
         ({"levels": 3}, r"grey level 3 in data of 3 levels"),
         ({"levels": None}, "should be torch.float32, not torch.uint8"),
         ({"values": torch.zeros(0, 1, 2, 2, dtype=torch.uint8)}, "no examples"),

@@ -65,7 +65,7 @@ def show(
     path = None if output is None else claim(output, output, (".png",), force)
     data = load_data(name, transform="none", directory=data_directory)
     if path is not None and len(data.shape) != 3:
-        raise JensenError(f"{name} is a table; there is no picture of it")
+        raise JensenError(f"{name} is a {data.dataset.kind}, no image; there is no picture of it")
     if path is not None:
         import torch
 
@@ -79,7 +79,7 @@ def show(
 
 @app.command
 def fetch(name: Name, /) -> None:
-    """Download a data set, check it, and keep it for later.
+    """Download a data set, check it, and keep it for later; says where it is.
 
     jensen data fetch mnist
     """

@@ -7,6 +7,7 @@ from jensen.data.info import DatasetInfo
 from jensen.data.prepared import Data, prepare
 from jensen.data.registry import fetch, list_datasets, load_data
 from jensen.data.split import Batch, Split
+from jensen.data.text import to_text
 
 __all__ = [
     "Batch",
@@ -19,4 +20,5 @@ __all__ = [
     "list_datasets",
     "load_data",
     "prepare",
+    "to_text",
 ]

@@ -249,7 +249,9 @@ def _labels(dataset: Dataset, config: DataConfig, train: Tensor) -> Labels:
 
 def _part(dataset: Dataset, config: DataConfig) -> VisiblePart:
     if dataset.kind != "image":
-        raise ConfigError(f"data.condition: {config.condition} is a part of an image, but {dataset.name} is a table")
+        raise ConfigError(
+            f"data.condition: {config.condition} is a part of an image, but {dataset.name} is a {dataset.kind}"
+        )
     for name, given in (("corruption", config.corruption != "none"), ("target", config.target is not None)):
         if given:
             raise ConfigError(

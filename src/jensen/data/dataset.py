@@ -12,15 +12,20 @@ from torch import Tensor
 from jensen.data.visible import PARTS
 from jensen.errors import DataError
 
-__all__ = ["Dataset", "Source", "first_non_finite"]
+__all__ = ["Dataset", "Source", "first_non_finite", "is_unit"]
 
 RESERVED = ("label", "labels", "factors", *PARTS)
+WHOLE = (torch.uint8, torch.int16, torch.int32)
+"""types that values on levels may have"""
+MOST_LEVELS = 65_536
+"""so many can be told apart after division by the highest level in float32"""
 
 
 class Source(Protocol):
     """Where the stored values are: a tensor, or something that makes them on demand.
 
-    Indexing with B int64 positions gives (B, *shape) values, uint8 (grey levels) or float32. A tensor is a source.
+    Indexing with B int64 positions gives (B, *shape) values, uint8, int16 or int32 (levels) or float32. A tensor is a
+    source.
     """
 
     def __len__(self) -> int:
@@ -37,16 +42,18 @@ class Dataset:
     """N examples with their split into training, validation and test part.
 
     Raises `DataError` if the parts do not fit each other: positions out of range or in two splits, lengths that
-    differ, types or shapes other than said below, grey levels out of range, NaN or infinite values.
+    differ, types or shapes other than said below, levels out of range, symbols that are not one for each level, NaN or
+    infinite values.
     """
 
     name: str
     values: Source
-    """N stored values of `shape`: uint8 in 0 .. levels - 1, or float32"""
+    """N stored values of `shape`: uint8, int16 or int32 in 0 .. levels - 1, or float32"""
     shape: tuple[int, ...]
-    """of one example: (channels, height, width) of an image, (columns,) of a table"""
+    """of one example: (channels, height, width) of an image, (channels, length) of a signal, (columns,) of a table"""
     levels: int | None
-    """grey levels of uint8 values (2: binary); None: continuous"""
+    """number of values that an entry can take (2: binary; at most 65,536): grey levels, or `symbols`; None: continuous
+    """
     train: Tensor
     """positions of the training examples, (n,) int64"""
     valid: Tensor
@@ -64,13 +71,19 @@ class Dataset:
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
     """more that a model may be told: numbers, (N,) or (N, C) float32, or images (N, C, H, W), float32 in [0, 1] or
     uint8 with the grey levels of `values` (256 where these are continuous)"""
+    symbols: tuple[str, ...] = ()
+    """what each level stands for, where levels are names (the characters of a text) and not magnitudes"""
     description: str = ""
     licence: str = ""
     citation: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.shape) not in (1, 3):
-            raise DataError(f"{self.name}: shape should be (channels, height, width) or (columns,), not {self.shape}")
+        if len(self.shape) not in (1, 2, 3):
+            raise DataError(
+                f"{self.name}: shape should be (channels, height, width), (channels, length) or (columns,), "
+                f"not {self.shape}"
+            )
+        _check_levels(self.name, self.levels, self.symbols)
         if isinstance(self.values, Tensor):
             _check_values(self.name, self.values, self.shape, self.levels)
         check_splits(self.name, self.splits, len(self))
@@ -102,14 +115,20 @@ class Dataset:
         return len(self.values)
 
     @property
-    def kind(self) -> Literal["image", "table"]:
+    def kind(self) -> Literal["image", "signal", "table"]:
         """What an example is."""
-        return "image" if len(self.shape) == 3 else "table"
+        kinds: dict[int, Literal["image", "signal", "table"]] = {3: "image", 2: "signal", 1: "table"}
+        return kinds[len(self.shape)]
 
     @property
     def splits(self) -> dict[str, Tensor]:
         """Positions of the three splits by name."""
         return {"train": self.train, "valid": self.valid, "test": self.test}
+
+
+def is_unit(shape: tuple[int, ...], levels: int | None) -> bool:
+    """Whether a model sees values in [0, 1]: of an image, and of anything on levels; the rest is standardised."""
+    return len(shape) == 3 or levels is not None
 
 
 def check_splits(name: str, splits: Mapping[str, Tensor], size: int) -> None:
@@ -134,16 +153,31 @@ def first_non_finite(values: Tensor) -> tuple[int, ...] | None:
     return tuple(int(i) for i in (~torch.isfinite(values)).nonzero()[0])
 
 
+def _check_levels(name: str, levels: int | None, symbols: tuple[str, ...]) -> None:
+    if levels is not None and not 2 <= levels <= MOST_LEVELS:
+        raise DataError(f"{name}: levels should be 2 to {MOST_LEVELS:,}, or None for continuous values, not {levels}")
+    if symbols and (len(symbols) != levels or len(set(symbols)) != levels):
+        raise DataError(
+            f"{name}: symbols should be {levels} different ones, one a level, but there are {len(symbols)}, "
+            f"{len(set(symbols))} of them different"
+        )
+
+
 def _check_values(name: str, values: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
     if tuple(values.shape[1:]) != shape:
         raise DataError(f"{name}: examples have shape {tuple(values.shape[1:])}, not {shape}")
-    expected = torch.float32 if levels is None else torch.uint8
-    if values.dtype != expected:
-        raise DataError(f"{name}: values with levels {levels} should be {expected}, not {values.dtype}")
-    if len(values) == 0:
-        raise DataError(f"{name}: no examples")
-    if levels is not None and (levels < 2 or int(values.max()) >= levels):
-        raise DataError(f"{name}: grey level {int(values.max())} in data of {levels} levels (0 .. {levels - 1})")
+    expected = (torch.float32,) if levels is None else WHOLE
+    if values.dtype not in expected:
+        raise DataError(
+            f"{name}: values with levels {levels} should be {' or '.join(map(str, expected))}, not {values.dtype}"
+        )
+    if values.numel() == 0:
+        raise DataError(f"{name}: no examples" if len(values) == 0 else f"{name}: examples of shape {shape} are empty")
+    if levels is not None:
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= levels:
+            what = f"{'grey ' if len(shape) == 3 else ''}level {low if low < 0 else high}"
+            raise DataError(f"{name}: {what} in data of {levels} levels (0 .. {levels - 1})")
     bad = first_non_finite(values)
     if bad is not None:
         raise DataError(

@@ -26,6 +26,7 @@ BASE_URLS: dict[str, tuple[str, ...]] = {
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     ),
     "omniglot": ("https://raw.githubusercontent.com/brendenlake/omniglot/master/python/",),
+    "cifar10": ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/"),
 }
 """Mirrors of each data set, tried in turn; each URL ends with a slash."""
 
@@ -46,6 +47,10 @@ FILES: dict[str, tuple[Remote, ...]] = {
     "omniglot": (
         Remote("images_background.zip", "md5:68d2efa1b9178cc56df9314c21c6e718"),
         Remote("images_evaluation.zip", "md5:6b91aef0f799c5bb55b94e3f2daec811"),
+    ),
+    # the binary version: the other one is pickled, and unpickling runs whatever code is in it
+    "cifar10": (
+        Remote("cifar-10-binary.tar.gz", "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
     ),
 }
 

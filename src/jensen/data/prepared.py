@@ -11,9 +11,10 @@ from torch import Tensor
 from jensen.config import DataConfig
 from jensen.data.condition import Labels, make_condition
 from jensen.data.corruption import check_corruption
-from jensen.data.dataset import Dataset, check_splits
+from jensen.data.dataset import Dataset, check_splits, is_unit
 from jensen.data.device import move
 from jensen.data.split import Split
+from jensen.data.text import shown
 from jensen.data.transform import Transform, TransformName, static_binarise
 from jensen.errors import ConfigError, DataError
 
@@ -62,6 +63,11 @@ class Data:
         return self.dataset.class_names
 
     @property
+    def symbols(self) -> tuple[str, ...]:
+        """What each level of a datum stands for, where levels are names and not magnitudes; empty otherwise."""
+        return self.dataset.symbols
+
+    @property
     def transform(self) -> TransformName:
         """The transform in use, "auto" resolved."""
         return self.train.transform
@@ -85,7 +91,8 @@ class Data:
     def describe(self) -> list[tuple[str, str]]:
         """Rows (name, value) for `jensen data show`."""
         dataset = self.dataset
-        levels = "continuous" if dataset.levels is None else f"{dataset.levels} grey levels"
+        unit = "symbols" if dataset.symbols else "grey levels" if dataset.kind == "image" else "levels"
+        levels = "continuous" if dataset.levels is None else f"{dataset.levels:,} {unit}"
         rows = [
             ("name", dataset.name),
             ("description", dataset.description),
@@ -93,6 +100,8 @@ class Data:
             ("training", f"{len(self.train):,} examples"),
             ("validation", f"{len(self.valid):,} examples"),
             ("test", f"{len(self.test):,} examples"),
+            ("symbols", " ".join(shown(symbol) for symbol in dataset.symbols)),
+            ("first", self._first()),
             ("classes", ", ".join(dataset.class_names)),
             ("factors", ", ".join(dataset.factor_names)),
             ("targets", ", ".join(dataset.targets)),
@@ -104,6 +113,14 @@ class Data:
         ]
         return [(name, value) for name, value in rows if value]
 
+    def _first(self) -> str:
+        """The first training example in one line, where it can be read."""
+        if not self.dataset.symbols or self.dataset.kind != "signal" or self.dataset.shape[0] != 1:
+            return ""
+        # not by way of a batch: its target may be a property
+        stored = self.dataset.values[self.train.indices[:1].cpu()]
+        return shown("".join(self.dataset.symbols[level] for level in stored.flatten().tolist()))
+
     def __repr__(self) -> str:
         sizes = f"{len(self.train)} + {len(self.valid)} + {len(self.test)}"
         return f"Data({self.dataset.name}: {sizes} examples of shape {self.shape}, transform {self.transform})"
@@ -113,20 +130,24 @@ def prepare(dataset: Dataset, config: DataConfig | None = None, *, splits: Mappi
     """`dataset` as `config` wants to see it: the way for your own data, and what `load_data` does after loading.
 
     `splits`: positions {"train", "valid", "test"} of an earlier `Data.splits`, instead of those of the data set.
-    Transform "auto" is binarise for images with grey levels, and none for continuous values and where another target
-    than the image is predicted. Tables are standardised by mean and standard deviation of the training split.
+    Transform "auto" is binarise for images and tables with grey levels, and none for continuous values, for signals,
+    for symbols, and where another target than the datum is predicted. Continuous tables are standardised by mean and
+    standard deviation of the training split, each column by its own; continuous signals too, each channel by its own,
+    over all times. Symbols have no magnitude: they can be neither binarised, nor dequantised, nor corrupted.
 
     Raises `ConfigError` for settings that this data set cannot have, `DataError` for impossible splits.
     """
     config = DataConfig(name=dataset.name) if config is None else config
-    check_corruption(config.corruption, image=dataset.kind == "image")
+    check_corruption(config.corruption, image=is_unit(dataset.shape, dataset.levels))
+    _check_symbols(dataset, config)
     target = _target(dataset, config)
     positions = dataset.splits if splits is None else _restored(dataset, splits)
     if config.limit is not None:
         positions = {**positions, **{part: positions[part][: config.limit] for part in ("train", "valid")}}
     name: TransformName
     if config.transform == "auto":
-        name = "none" if dataset.levels is None or target is not None else "binarise"
+        grey = dataset.levels is not None and dataset.kind != "signal" and not dataset.symbols
+        name = "binarise" if grey and target is None else "none"
     else:
         name = config.transform
     mean, sd = _statistics(dataset, positions["train"])
@@ -173,6 +194,17 @@ def _target(dataset: Dataset, config: DataConfig) -> Tensor | None:
     return dataset.targets[config.target]
 
 
+def _check_symbols(dataset: Dataset, config: DataConfig) -> None:
+    """Raise `ConfigError` for what treats symbols as magnitudes."""
+    if not dataset.symbols:
+        return
+    reason = f"the values of {dataset.name} are symbols, not magnitudes; use none"
+    if config.transform not in ("auto", "none"):
+        raise ConfigError(f"data.transform: {config.transform} has no meaning here: {reason}")
+    if config.corruption != "none":
+        raise ConfigError(f"data.corruption: {config.corruption} has no meaning here: {reason}")
+
+
 def _target_levels(name: TransformName, levels: int | None, target: Tensor | None) -> int | None:
     if target is not None:
         return 2 if bool(((target == 0) | (target == 1)).all()) else None
@@ -188,10 +220,15 @@ def _restored(dataset: Dataset, splits: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def _statistics(dataset: Dataset, train: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Mean and standard deviation of each column of the training split, (columns,) float32; for tables only."""
-    if dataset.kind != "table" or dataset.levels is not None:
+    """Mean and standard deviation over the training split, float32; None for images and for values on levels.
+
+    Of each column of a table, (columns,), or each channel of a signal over all times, (channels, 1).
+    """
+    if dataset.kind == "image" or dataset.levels is not None:
         return None, None
     rows = dataset.values[train].double()
+    if dataset.kind == "signal":
+        rows = rows.transpose(1, 2).flatten(0, 1)[..., None]
     mean, sd = rows.mean(0), rows.std(0, correction=0)
     # a constant column has nothing to scale
     sd = torch.where(sd > 0, sd, torch.ones_like(sd))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from jensen.config import DataConfig
-from jensen.data import circles, dsprites, embedded, mnist, omniglot
+from jensen.data import cifar, circles, dsprites, embedded, manual, mnist, omniglot
 from jensen.data.dataset import Dataset
 from jensen.data.info import DatasetInfo
 from jensen.data.prepared import Data, prepare
@@ -37,6 +37,9 @@ DATASETS: dict[str, Entry] = {
         Entry(mnist.MNIST, mnist.load_mnist, mnist.fetch_mnist),
         Entry(mnist.FASHION, mnist.load_fashion, mnist.fetch_fashion),
         Entry(omniglot.OMNIGLOT, omniglot.load_omniglot, omniglot.fetch_omniglot),
+        Entry(cifar.CIFAR, cifar.load_cifar, cifar.fetch_cifar),
+        Entry(cifar.SUBSET, cifar.load_subset, cifar.fetch_subset),
+        Entry(manual.TEXT, manual.load_text),
     )
 }
 
@@ -68,7 +71,7 @@ def fetch(name: str) -> list[Path]:
     """Download a data set into the cache (dsprites: draw it there), unless it is there; returns the files.
 
     An empty list means that this data set needs none. Raises `ConfigError` for an unknown name, `DataError` if the
-    download fails.
+    download fails or there is none and the file is not at hand.
     """
     get = _entry(name).fetch
     return [] if get is None else get()

@@ -12,7 +12,7 @@ from torch import Tensor
 from jensen.config import Corruption
 from jensen.data.condition import Condition
 from jensen.data.corruption import corrupt
-from jensen.data.dataset import Source
+from jensen.data.dataset import Source, is_unit
 from jensen.data.device import move
 from jensen.data.labelled import epoch, epoch_length
 from jensen.data.transform import Transform, TransformName
@@ -158,7 +158,8 @@ class Split:
         clean = self.transform_function(stored.to(self.device))
         x = clean
         if self.corruption != "none":
-            x = corrupt(clean, self.corruption, self.strength, image=len(self.shape) == 3)
+            unit = is_unit(self.shape, self.transform_function.levels)
+            x = corrupt(clean, self.corruption, self.strength, image=unit)
         label = None if self.labels is None else self.labels.index_select(0, places)
         target = clean if self.target is None else self.target.index_select(0, places)
         factors = None if self.factors is None else self.factors.index_select(0, places)

@@ -31,14 +31,15 @@ def binarise(probabilities: Tensor, generator: torch.Generator | None = None) ->
 
 
 def dequantise(values: Tensor, levels: int, generator: torch.Generator | None = None) -> Tensor:
-    """(value + u) / levels in [0, 1), float32, with u uniform in [0, 1), of grey levels 0 .. levels - 1.
+    """(value + u) / levels in [0, 1), float32, with u uniform in [0, 1), of levels 0 .. levels - 1.
 
     For a density p on [0, 1]^D and the discrete distribution P that it induces,
     log P(value) >= E_u log p((value + u) / levels) - D log levels (Theis, van den Oord and Bethge 2016).
     """
     noise = torch.rand(values.shape, generator=generator, dtype=torch.float32, device=values.device)
-    # float32 has 16 bits left behind the point of 255: a larger u would round up into the next level
-    return noise.mul_(1.0 - 2.0**-16).add_(values).div_(levels)
+    # float32 has 16 of its 24 bits left behind the point of 255: a larger u would round up into the next level
+    bits = 24 - max((levels - 1).bit_length(), 8)
+    return noise.mul_(1.0 - 2.0**-bits).add_(values).div_(levels)
 
 
 class StaticBits:
@@ -71,7 +72,7 @@ def static_binarise(values: Source, levels: int, seed: int = 0) -> Source:
     bits = StaticBits(values, levels, seed)
     if not isinstance(values, Tensor):
         return bits
-    out = torch.empty_like(values)
+    out = torch.empty_like(values, dtype=torch.uint8)
     for start in range(0, len(values), CHUNK):
         index = torch.arange(start, min(start + CHUNK, len(values)))
         out[index] = bits[index]
@@ -91,7 +92,8 @@ def _hash(numbers: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
 class Transform:
     """Stored values (B, *shape) to float32 model input of the same shape, on the same device.
 
-    - ``none``: value / (levels - 1) in [0, 1]; continuous values as they are, standardised if `mean` and `sd` are set;
+    - ``none``: value / (levels - 1) in [0, 1], from which rounding x (levels - 1) gives the level back; continuous
+      values as they are, standardised if `mean` and `sd` are set;
     - ``binarise``: a Bernoulli draw of that, drawn anew at each call; binary data is left alone;
     - ``binarise-static``: as ``none``, on a source that has been binarised before (`static_binarise`);
     - ``dequantise``: see `dequantise`.
@@ -104,7 +106,7 @@ class Transform:
     levels: int | None
     """of the stored values"""
     mean: Tensor | None = None
-    """of the training split, (columns,); continuous values only"""
+    """of the training split, (columns,) of a table, (channels, 1) of a signal; continuous values only"""
     sd: Tensor | None = None
 
     def __post_init__(self) -> None:
