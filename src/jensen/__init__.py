@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jensen.autoencoders import VAE, AutoEncoder
+    from jensen.autoencoders import VAE, VQVAE, AutoEncoder
     from jensen.config import Config, Schedule
     from jensen.data import load_data
     from jensen.estimators import BayesianMixture, TopicModel
@@ -33,6 +33,7 @@ _HOMES = {
     "Schedule": "config",
     "TopicModel": "estimators",
     "VAE": "autoencoders",
+    "VQVAE": "autoencoders",
     "evaluate": "metrics",
     "fit": "training",
     "infer": "inference",
@@ -43,6 +44,7 @@ _HOMES = {
 
 __all__ = [
     "VAE",
+    "VQVAE",
     "AutoEncoder",
     "BayesianMixture",
     "Config",

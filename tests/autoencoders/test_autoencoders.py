@@ -11,27 +11,35 @@ from torch import Tensor, nn
 
 from jensen.autoencoders import VAE, AutoEncoder, EncoderDecoder, path_between
 from jensen.bound import log_weights
-from jensen.config import LIKELIHOODS, NetConfig
+from jensen.config import LIKELIHOODS, AutoregressiveConfig, NetConfig
 from jensen.errors import ConfigError
 from jensen.likelihoods import Gaussian
 
 SHAPES = [(1, 8, 8), (2, 5, 7), (4,)]
 KINDS: list[type[EncoderDecoder]] = [VAE, AutoEncoder]
 NET = NetConfig(width=8)
+SMALL = AutoregressiveConfig(width=8, depth=2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_shapes_and_gradients(kind: type[EncoderDecoder], shape: tuple[int, ...], likelihood: str) -> None:
-    model = kind(shape, 3, net=NET, likelihood=likelihood, levels=17)
+    small = {"autoregressive": SMALL} if likelihood == "autoregressive" else {}
+    if likelihood == "autoregressive" and len(shape) == 1:  # a table has no grid to go through
+        with pytest.raises(ConfigError, match=r"needs images.*or signals.*has shape \(4,\)"):
+            kind(shape, 3, net=NET, likelihood=likelihood, levels=17)
+        return
+    model = kind(shape, 3, net=NET, likelihood=likelihood, levels=17, **small)
     x = torch.randint(17, (5, *shape)).float() / 16
     output = model(x, samples=4)
     samples = 4 if kind is VAE else 1
     assert output.target.shape == (1, 5, *shape)
     assert output.log_likelihood().shape == (samples, 5)
     assert output.rate().shape == (1, 5)
-    assert output.likelihood.mean.shape == (samples, 5, *shape)
+    assert output.likelihood.batch_shape == output.likelihood.sample().shape == (samples, 5, *shape)
+    if likelihood != "autoregressive":
+        assert output.likelihood.mean.shape == (samples, 5, *shape)
     assert model.encode(x).shape == (5, 3)
     assert model.reconstruct(x).shape == (5, *shape)
     assert model.decode(torch.randn(2, 6, 3)).shape == (2, 6, *shape)

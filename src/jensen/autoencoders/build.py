@@ -6,17 +6,24 @@ from typing import Any, Protocol
 
 from jensen.autoencoders.autoencoder import AutoEncoder
 from jensen.autoencoders.base import EncoderDecoder
+from jensen.autoencoders.density import AutoregressiveModel
+from jensen.autoencoders.model import NeuralModel
 from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.autoencoders.vae import VAE
+from jensen.autoencoders.vqvae import VQVAE
 from jensen.config import Config, ModelConfig
 from jensen.errors import ConfigError
 from jensen.nn import net_kind
+from jensen.nn.spatial import spatial_kind
 
 __all__ = ["DataLike", "make_model", "resolve"]
 
 
 class DataLike(Protocol):
-    """What a model needs to know of the data: shapes, and how many values the target can take (None: real)."""
+    """What a model needs to know of the data: shapes, and how many values the target can take (None: real).
+
+    It may also have `symbols`, the names of the datum's levels where these are symbols rather than grey levels.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -38,6 +45,10 @@ def resolve(config: Config, data: DataLike) -> Config:
     likelihood = model.likelihood
     if likelihood == "auto":
         likelihood = "bernoulli" if data.levels is not None else "gaussian-learned"
+        if model.kind == "autoregressive":
+            likelihood = "autoregressive"
+        elif _symbols(data) and config.data.target is None:
+            likelihood = "categorical"
     transform = config.data.transform
     if transform == "auto":
         binary = likelihood == "bernoulli" and data.levels is not None and config.data.target is None
@@ -47,7 +58,10 @@ def resolve(config: Config, data: DataLike) -> Config:
             f"likelihood bernoulli needs values in [0, 1], but what {config.data.name} asks to predict are real "
             "numbers; use gaussian-learned"
         )
-    net = model.net.model_copy(update={"kind": net_kind(model.net, data.shape)})
+    net = model.net  # of a model autoregressive there is none
+    if model.kind != "autoregressive":
+        kind = spatial_kind if model.kind == "vqvae" else net_kind
+        net = net.model_copy(update={"kind": kind(net, data.shape)})
     model = ModelConfig(**{**dict(model), "likelihood": likelihood, "net": net})
     return Config(
         seed=config.seed,
@@ -58,12 +72,16 @@ def resolve(config: Config, data: DataLike) -> Config:
     )
 
 
-def make_model(config: ModelConfig, data: DataLike) -> EncoderDecoder:
+def make_model(config: ModelConfig, data: DataLike) -> NeuralModel:
     """The model that a resolved configuration describes, for data of these shapes.
 
     Raises:
         ConfigError: net or likelihood do not fit the data.
     """
+    if config.kind == "autoregressive":
+        return _density(config, data)
+    if config.kind == "vqvae":
+        return _vqvae(config, data)
     kinds: dict[str, type[EncoderDecoder]] = {
         "vae": VAE,
         "autoencoder": AutoEncoder,
@@ -72,6 +90,8 @@ def make_model(config: ModelConfig, data: DataLike) -> EncoderDecoder:
     own: dict[str, Any] = {}
     if config.kind != "autoencoder":
         own["prior"] = config.prior
+    if config.likelihood == "autoregressive":
+        own["autoregressive"] = config.autoregressive
     if config.kind == "semi-supervised":
         own["classifier_weight"] = config.classifier_weight
     return kinds[config.kind](
@@ -86,3 +106,37 @@ def make_model(config: ModelConfig, data: DataLike) -> EncoderDecoder:
         conditioning=config.conditioning,
         **own,
     )
+
+
+def _density(config: ModelConfig, data: DataLike) -> AutoregressiveModel:
+    if data.target_shape != data.shape:
+        raise ConfigError(
+            f"model autoregressive predicts the datum itself, of shape {data.shape}, not something of shape "
+            f"{data.target_shape}: use model vae or autoencoder"
+        )
+    return AutoregressiveModel(
+        data.shape, levels=data.levels, net=config.autoregressive, condition_shape=data.condition_shape
+    )
+
+
+def _vqvae(config: ModelConfig, data: DataLike) -> VQVAE:
+    return VQVAE(
+        data.shape,
+        downsampling=config.downsampling,
+        hierarchy=config.hierarchy,
+        quantiser=config.quantiser,
+        net=config.net,
+        likelihood=config.likelihood,
+        autoregressive=config.autoregressive if config.likelihood == "autoregressive" else None,
+        target_shape=data.target_shape,
+        levels=data.levels,
+        sigma=config.sigma,
+        condition_shape=data.condition_shape,
+        conditioning=config.conditioning,
+        symbols=True if len(_symbols(data)) == data.levels else None,
+    )
+
+
+def _symbols(data: DataLike) -> tuple[str, ...]:
+    symbols: tuple[str, ...] = getattr(data, "symbols", ())
+    return symbols

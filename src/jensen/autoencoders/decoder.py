@@ -22,6 +22,8 @@ class Decoder(nn.Module):
         likelihood: what the network's outputs are parameters of.
         shape: shape of a datum.
         condition_shape: shape of a condition; None: there is none.
+        code_dims: dimensions of a code: 1 for a vector, more for embeddings on a grid (z is then (..., channels,
+            *grid), and the network takes (batch, channels, *grid)).
     """
 
     def __init__(
@@ -30,26 +32,28 @@ class Decoder(nn.Module):
         likelihood: Likelihood,
         shape: tuple[int, ...],
         condition_shape: tuple[int, ...] | None = None,
+        code_dims: int = 1,
     ) -> None:
         super().__init__()
         self.net = net
         self.likelihood = likelihood
         self.shape = shape
         self.condition_shape = condition_shape
+        self.code_dims = code_dims
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Distribution:
         """p(x | z, c), batch shape (..., *shape).
 
         Args:
-            z: codes, (..., latent).
+            z: codes, (..., latent), or of more dimensions (`code_dims`).
             condition: (*lead, *condition_shape), lead broadcastable to the leading dimensions of z.
         """
-        lead = z.shape[:-1]
-        rows = z.reshape(-1, z.shape[-1])
+        behind = z.ndim - self.code_dims
+        lead = z.shape[:behind]
+        rows = z.reshape(-1, *z.shape[behind:])
         out = self.net(rows) if condition is None else self.net(rows, self._rows(condition, lead))
-        if self.likelihood.channels == 1:  # the same as below without its copy in the backward pass
-            return self.likelihood(out.view(*lead, *self.shape))
-        return self.likelihood(*out.view(*lead, self.likelihood.channels, *self.shape).unbind(len(lead)))
+        planes = out.view(*lead, self.likelihood.channels * self.shape[0], *self.shape[1:])
+        return self.likelihood.of_planes(planes, self.shape)
 
     def _rows(self, condition: Tensor, lead: tuple[int, ...]) -> Tensor:
         """The condition as rows for the network: of each row of z, or fewer where the network repeats them itself."""
