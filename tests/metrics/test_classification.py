@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from jensen.autoencoders import VAE, EncoderDecoder
 from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.config import NetConfig
-from jensen.metrics import evaluation
+from jensen.metrics import importance
 from jensen.metrics.classification import class_log_likelihood, classify
-from jensen.metrics.evaluation import importance_weighted_log_likelihood
+from jensen.metrics.importance import importance_weighted_log_likelihood
 
 
 @pytest.mark.parametrize("make", [known.conditional, known.semi_supervised])
@@ -23,7 +23,7 @@ from jensen.metrics.evaluation import importance_weighted_log_likelihood
 def test_class_log_likelihood_is_exact_with_the_exact_posterior(
     make: type[EncoderDecoder], samples: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "VALUES_AT_ONCE", at_once)
+    monkeypatch.setattr(importance, "VALUES_AT_ONCE", at_once)
     x = known.data(9).x
     found = class_log_likelihood(make(), x, samples)
     assert found.dtype == torch.float64

@@ -16,7 +16,7 @@ from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.config import NetConfig
 from jensen.data import Batch, load_data
 from jensen.likelihoods import Gaussian
-from jensen.metrics import active_units, bits_per_dim, evaluate, evaluation, importance_weighted_log_likelihood
+from jensen.metrics import active_units, bits_per_dim, evaluate, importance, importance_weighted_log_likelihood
 
 
 @dataclass
@@ -203,7 +203,7 @@ def test_five_thousand_samples_in_bounded_memory(values: int, at_once: int, data
 @pytest.mark.parametrize("samples", [1, 7, 64])
 def test_chunks_do_not_change_an_exact_value(at_once: int, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the exact posterior every importance weight is log p(x): x = z + eps, q(z | x) = N(x / 2, 1 / 2)."""
-    monkeypatch.setattr(evaluation, "VALUES_AT_ONCE", at_once)
+    monkeypatch.setattr(importance, "VALUES_AT_ONCE", at_once)
     model = gaussian_model([[0.5]], [math.sqrt(0.5)], torch.ones(1, 1), 1.0)
     x = torch.randn(11, 1)
     exact = torch.distributions.Normal(0.0, math.sqrt(2.0)).log_prob(x)[:, 0]
@@ -217,7 +217,7 @@ def test_chunks_do_not_change_an_estimate_beyond_its_error(monkeypatch: pytest.M
     x = torch.randn(30, 1)
     exact = torch.distributions.Normal(0.0, math.sqrt(1.64)).log_prob(x)[:, 0].double()
     for at_once in (50, 3000, 2**20):
-        monkeypatch.setattr(evaluation, "VALUES_AT_ONCE", at_once)
+        monkeypatch.setattr(importance, "VALUES_AT_ONCE", at_once)
         found = importance_weighted_log_likelihood(model, x, samples=4000)
         assert (found - exact).abs().max() < 0.12
         assert abs((found - exact).mean()) < 0.02
@@ -331,7 +331,7 @@ def test_only_scored_values_count() -> None:
 @pytest.mark.parametrize("at_once", [100, 2**20])
 def test_each_chunk_has_the_masks_of_its_rows(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """p(x | c) of the scored values is a Gaussian with those rows and columns of the covariance."""
-    monkeypatch.setattr(evaluation, "VALUES_AT_ONCE", at_once)
+    monkeypatch.setattr(importance, "VALUES_AT_ONCE", at_once)
     data = known.data(11)
     assert data.label is not None
     mask = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])[torch.arange(11) % 4]
@@ -351,7 +351,7 @@ def test_each_chunk_has_the_masks_of_its_rows(at_once: int, monkeypatch: pytest.
     torch.testing.assert_close(found.float(), torch.stack(exact), atol=0.3, rtol=0)
     rows = [
         rows
-        for rows, _, _ in evaluation.output_chunks(
+        for rows, _, _ in importance.output_chunks(
             model, Batch(data.x, data.x, None, data.label, condition=condition), 1
         )
     ]
@@ -373,7 +373,7 @@ def test_bits_are_a_scored_value() -> None:
 @pytest.mark.parametrize("at_once", [10, 100, 2**20])
 def test_an_enumerated_class_is_summed_out(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With exact codes every draw gives log sum_y p(x, y), whatever q(y | x)."""
-    monkeypatch.setattr(evaluation, "VALUES_AT_ONCE", at_once)
+    monkeypatch.setattr(importance, "VALUES_AT_ONCE", at_once)
     data = known.data(60, told=False)
     joint = known.log_likelihood(data.x) + known.log_prior()
     for classifier in (None, nn.Linear(3, 3)):

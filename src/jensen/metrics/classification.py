@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jensen.autoencoders import EncoderDecoder
+from jensen.autoencoders.model import NeuralModel
 from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.bound import importance_weighted_bound, log_weights
 from jensen.data import Batch
-from jensen.metrics.evaluation import SplitLike, batch_on, output_chunks
+from jensen.metrics.heldout import SplitLike, batch_on, measuring
+from jensen.metrics.importance import draws_that_tell, output_chunks
 
 __all__ = ["Classification", "class_log_likelihood", "classify"]
 
@@ -40,6 +41,8 @@ class Classification:
         recognition: share of examples that q(y | x) classifies well; None where the model has none.
         confusion: how many examples of a class (row) were taken for a class (column).
         warnings: what to know about these numbers, in words.
+        exact: whether each log p(x | y) is exact: there is no latent to sum out.
+        deterministic: whether each log p(x | y) is a bound at the one code that the model gives x.
     """
 
     examples: int
@@ -58,6 +61,8 @@ class Classification:
     recognition_error: float | None
     confusion: list[list[int]]
     warnings: list[str] = field(default_factory=list)
+    exact: bool = False
+    deterministic: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As a dictionary of plain values."""
@@ -81,7 +86,7 @@ class Classification:
             (
                 "class log-likelihood",
                 nats(self.log_likelihood, self.log_likelihood_error),
-                f"nats, log p(x|y) of the true class, importance-weighted with {self.samples} samples",
+                f"nats, log p(x|y) of the true class, {self._how}",
             ),
             ("log-likelihood", nats(self.marginal, self.marginal_error), "nats, log p(x), y summed out"),
             (
@@ -95,10 +100,17 @@ class Classification:
             rows.insert(1, ("recognition accuracy", accuracy, "of argmax_y q(y|x), the model's classifier net"))
         return rows
 
+    @property
+    def _how(self) -> str:
+        if self.exact:
+            return "exact"
+        bound = f"importance-weighted with {self.samples} samples"
+        return "a bound, at the code of x" if self.deterministic else bound
+
 
 @torch.no_grad()
 def class_log_likelihood(
-    model: EncoderDecoder,
+    model: NeuralModel,
     x: Tensor,
     samples: int = SAMPLES,
     target: Tensor | None = None,
@@ -107,10 +119,11 @@ def class_log_likelihood(
 ) -> Tensor:
     """Importance-weighted log p(x | y) for every class y in nats, (batch, K), in float64.
 
-    A lower bound on average, for each class, that rises with `samples` (Burda et al. 2016); memory does not.
+    A lower bound on average, for each class, that rises with `samples` (Burda et al. 2016); memory does not. Of an
+    autoregressive density it is exact, from one pass; of a model whose code is a function of x it is the ELBO.
 
     Args:
-        model: a VAE whose condition is a one-hot label, or a `SemiSupervisedVAE`.
+        model: a model with a bound or a density, whose condition is a one-hot label, or a `SemiSupervisedVAE`.
         x: inputs, (batch, *shape).
         samples: draws of z for each datum and class.
         target: what the likelihood is about; None: x.
@@ -121,6 +134,7 @@ def class_log_likelihood(
     """
     if samples < 1:
         raise ValueError(f"samples should be at least 1, got {samples}")
+    samples = draws_that_tell(model, samples)
     classes = _classes(model)
     batch = Batch(x, x if target is None else target, None, torch.arange(len(x)), mask=mask)
     if isinstance(model, SemiSupervisedVAE):
@@ -133,7 +147,7 @@ def class_log_likelihood(
     return torch.stack(columns, 1)
 
 
-def _by_class(model: EncoderDecoder, batch: Batch, samples: int, enumerated: int) -> Tensor:
+def _by_class(model: NeuralModel, batch: Batch, samples: int, enumerated: int) -> Tensor:
     """log 1/S sum_s p(x, y, z_s) / q(z_s | x, y) for each enumerated y, (batch, enumerated), in float64."""
     total = torch.full((len(batch.x), enumerated), -torch.inf, dtype=torch.float64, device=batch.x.device)
     for rows, draws, output in output_chunks(model, batch, samples):
@@ -148,7 +162,7 @@ def _by_class(model: EncoderDecoder, batch: Batch, samples: int, enumerated: int
 
 @torch.no_grad()
 def classify(
-    model: EncoderDecoder,
+    model: NeuralModel,
     data: SplitLike,
     *,
     examples: int | None = EXAMPLES,
@@ -163,7 +177,7 @@ def classify(
     largest p(y), where the classes are not equally likely); a warning says so.
 
     Args:
-        model: a VAE whose condition is the one-hot label, or a `SemiSupervisedVAE`.
+        model: a model with a bound or a density, whose condition is the one-hot label, or a `SemiSupervisedVAE`.
         data: a split with labels.
         examples: how many, chosen at random; None: all.
         samples: importance samples for each example and class.
@@ -181,38 +195,33 @@ def classify(
         )
     classes = _classes(model)
     log_prior = _log_prior(model, class_prior, classes)
-    device = next(model.parameters()).device
+    samples = draws_that_tell(model, samples)
     generator = torch.Generator().manual_seed(seed)
     places = torch.randperm(len(data), generator=generator)[:examples].sort().values
-    was_training = model.training
     found: list[Tensor] = []
     recognised: list[Tensor] = []
     labels: list[Tensor] = []
-    try:
-        model.eval()
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            for some in places.split(EXAMPLES_AT_ONCE):
-                batch = batch_on(data.batch(some), device)
-                labels.append(_labels(batch, classes))
-                found.append(class_log_likelihood(model, batch.x, samples, batch.target, mask=batch.mask).cpu())
-                if isinstance(model, SemiSupervisedVAE):
-                    recognised.append(model.classify(batch.x).argmax(1).cpu())
-                if progress is not None:
-                    progress(sum(map(len, found)), len(places))
-    finally:
-        model.train(was_training)
-    return _summarise(torch.cat(found), torch.cat(labels), log_prior, samples, recognised)
+    with measuring(model, seed) as device:
+        for some in places.split(EXAMPLES_AT_ONCE):
+            batch = batch_on(data.batch(some), device)
+            labels.append(_labels(batch, classes))
+            found.append(class_log_likelihood(model, batch.x, samples, batch.target, mask=batch.mask).cpu())
+            if isinstance(model, SemiSupervisedVAE):
+                recognised.append(model.classify(batch.x).argmax(1).cpu())
+            if progress is not None:
+                progress(sum(map(len, found)), len(places))
+    result = _summarise(torch.cat(found), torch.cat(labels), log_prior, samples, recognised)
+    return replace(result, exact=model.latent == 0, deterministic=model.latent > 0 and not model.stochastic)
 
 
-def _classes(model: EncoderDecoder) -> int:
+def _classes(model: NeuralModel) -> int:
     shape = model.condition_shape
     if shape is None or len(shape) != 1 or shape[0] < 2:
         raise ValueError(f"a Bayes classifier needs a model whose condition is a label, (classes,), not {shape}")
     return shape[0]
 
 
-def _log_prior(model: EncoderDecoder, given: Sequence[float] | None, classes: int) -> Tensor:
+def _log_prior(model: NeuralModel, given: Sequence[float] | None, classes: int) -> Tensor:
     if given is not None:
         prior = torch.as_tensor(given, dtype=torch.float64)
         if prior.shape != (classes,) or not bool((prior > 0).all()) or abs(prior.sum().item() - 1) > 1e-6:

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from jensen.aggregate import log_aggregate
-from jensen.autoencoders import EncoderDecoder
+from jensen.autoencoders.model import NeuralModel
 from jensen.bound import Level
-from jensen.metrics.evaluation import SplitLike
+from jensen.metrics.heldout import SplitLike, measuring
 
 __all__ = ["Information", "information"]
 
@@ -122,7 +122,7 @@ class Information:
 
 @torch.no_grad()
 def information(
-    model: EncoderDecoder,
+    model: NeuralModel,
     split: SplitLike,
     *,
     codes: int = 10_000,
@@ -157,22 +157,16 @@ def information(
         progress: called as progress(codes done, codes).
 
     Raises:
-        ValueError: no data, fewer than two codes, or a model without one level of latents with posterior and prior.
+        ValueError: no data, fewer than two codes, or a model without one level of continuous latents with posterior and
+            prior.
     """
     if codes < 2 or len(split) == 0:
         raise ValueError(
             f"information needs at least 2 codes and some data, got {codes} codes and {len(split)} examples"
         )
-    device = next(model.parameters()).device
-    was_training = model.training
-    try:
-        model.eval()
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            encoded = _encode(model, split, device)
-            found = _at_codes(encoded, torch.randint(len(split), (codes,)).to(device), progress)
-    finally:
-        model.train(was_training)
+    with measuring(model, seed) as device:
+        encoded = _encode(model, split, device)
+        found = _at_codes(encoded, torch.randint(len(split), (codes,)).to(device), progress)
     return _summarise(found, len(split), encoded.differs, encoded.log_weights is not None)
 
 
@@ -193,7 +187,7 @@ class _Encoded:
         return not all(torch.allclose(values, values[:1, :1].expand_as(values)) for values in each)
 
 
-def _encode(model: EncoderDecoder, split: SplitLike, device: torch.device) -> _Encoded:
+def _encode(model: NeuralModel, split: SplitLike, device: torch.device) -> _Encoded:
     posteriors, priors, weights = [], [], []
     for start in range(0, len(split), DATA_AT_ONCE):
         batch = split.batch(torch.arange(start, min(start + DATA_AT_ONCE, len(split))))
@@ -216,6 +210,13 @@ def _encode(model: EncoderDecoder, split: SplitLike, device: torch.device) -> _E
 
 def _latents(every: tuple[Level, ...], log_weights: Tensor | None) -> Level:
     """The level that is no enumerated label."""
+    if not every:
+        raise ValueError("information is about a code, but this model has none: it is a density of x itself")
+    if not any(level.z.is_floating_point() for level in every):
+        raise ValueError(
+            "information is about latents with a density, but the codes of this model are integers: their cost in bits "
+            "under each prior is that of `jensen.metrics.code_usage`"
+        )
     levels = [
         level
         for level in every

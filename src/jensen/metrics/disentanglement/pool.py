@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, OneHotCategorical
 
-from jensen.autoencoders import EncoderDecoder
+from jensen.autoencoders.model import NeuralModel
 from jensen.bound import Level, weighted_mean
 from jensen.data import Batch
+from jensen.metrics.heldout import measuring
 
 __all__ = ["Pool", "encode_pool"]
 
@@ -38,7 +39,7 @@ class Pool(NamedTuple):
 
 
 @torch.no_grad()
-def encode_pool(model: EncoderDecoder, split: LabelledSplit, n: int = 10_000, seed: int = 0) -> Pool:
+def encode_pool(model: NeuralModel, split: LabelledSplit, n: int = 10_000, seed: int = 0) -> Pool:
     """Codes and factors of n examples drawn without replacement, or of all if there are fewer.
 
     A code is the posterior mean, (where a discrete latent is enumerated: over its values too); a discrete latent is one
@@ -46,13 +47,14 @@ def encode_pool(model: EncoderDecoder, split: LabelledSplit, n: int = 10_000, se
     gives the same; torch's global generator is left as it was.
 
     Args:
-        model: any `EncoderDecoder`, on any device.
+        model: any with a code that is not integers alone, on any device.
         split: data with factors.
         n: examples wanted.
         seed: of the choice, and of noise in the data.
 
     Raises:
-        ValueError: the data have no factors or no examples, or n is not positive.
+        ValueError: the data have no factors or no examples, n is not positive, or the model has no code, or one of
+            integers alone.
     """
     if split.factors is None:
         raise ValueError(
@@ -60,27 +62,27 @@ def encode_pool(model: EncoderDecoder, split: LabelledSplit, n: int = 10_000, se
         )
     if n < 1 or len(split) == 0:
         raise ValueError(f"encode_pool needs n >= 1 and some data, got n {n} and {len(split)} examples")
-    device = next(model.parameters()).device
     places = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:n]
-    was_training = model.training
-    try:
-        model.eval()
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            parts = [_encoded(model, split.batch(some), device) for some in places.split(AT_ONCE)]
-    finally:
-        model.train(was_training)
+    with measuring(model, seed) as device:
+        parts = [_encoded(model, split.batch(some), device) for some in places.split(AT_ONCE)]
     kls = [kl for _, _, kl in parts if kl is not None]
     kl = torch.cat(kls).double().mean(0) if len(kls) == len(parts) else None
     return Pool(torch.cat([z for z, _, _ in parts]), torch.cat([y for _, y, _ in parts]), kl)
 
 
-def _encoded(model: EncoderDecoder, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+def _encoded(model: NeuralModel, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
     def moved(values: Tensor | None) -> Tensor | None:
         return None if values is None else values.to(device)
 
     assert batch.factors is not None
     levels, log_weights = model.levels(batch.x.to(device), moved(batch.condition))
+    if not levels:
+        raise ValueError("disentanglement is about a code, but this model has none: it is a density of x itself")
+    if not any(level.z.is_floating_point() for level in levels):
+        raise ValueError(
+            "disentanglement compares factors with latents that are numbers, but the codes of this model are integers "
+            "that name embeddings: their size means nothing"
+        )
     codes = torch.cat([_code(level, log_weights) for level in levels], 1).float().cpu()
     kl = None
     if all(level.posterior is not None and level.prior is not None for level in levels):
