@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from jensen.plots.animation import save_animation
 from jensen.plots.calibration import confidences, reliability
+from jensen.plots.codes import code_maps, code_usage
 from jensen.plots.conditional import class_grid, inpainting
 from jensen.plots.estimators import variance_ladder
 from jensen.plots.factors import factor_matrix
@@ -26,6 +27,7 @@ from jensen.plots.matrices import emission_table, loadings, states
 from jensen.plots.posterior import elbo_trace, pairs, prior_posterior
 from jensen.plots.random_latents import Decoded, LatentProbe, random_latents
 from jensen.plots.scaling import loglog_scaling
+from jensen.plots.signals import signals, text_lines, text_pairs
 from jensen.plots.tables import table_reconstructions, table_samples
 from jensen.plots.tradeoff import TradeOff, tradeoff
 from jensen.plots.training import curves, schedule
@@ -38,6 +40,8 @@ __all__ = [
     "TradeOff",
     "ascent_paths",
     "class_grid",
+    "code_maps",
+    "code_usage",
     "confidences",
     "curves",
     "elbo_curve",
@@ -67,9 +71,12 @@ __all__ = [
     "save",
     "save_animation",
     "schedule",
+    "signals",
     "states",
     "table_reconstructions",
     "table_samples",
+    "text_lines",
+    "text_pairs",
     "topics",
     "tradeoff",
     "traversals",

@@ -1,11 +1,14 @@
-"""What was chosen for a run, in words: its objective with its knobs, and what the model is told."""
+"""What was chosen for a run, in words: its objective with its knobs, what the model is told, and how it draws."""
 
 from __future__ import annotations
 
-from jensen.config import KNOBS, ObjectiveConfig, Schedule
+import shlex
+
+from jensen.autoencoders import VQVAE
+from jensen.config import KNOBS, AutoregressiveConfig, ObjectiveConfig, Schedule
 from jensen.report.material import Material
 
-__all__ = ["objective", "told"]
+__all__ = ["code_words", "decoded", "draws", "learn_prior", "network", "objective", "told"]
 
 NAMES = {
     "elbo": "the ELBO",
@@ -21,12 +24,12 @@ NAMES = {
 }
 
 
-def objective(config: ObjectiveConfig, latent: int, values: int) -> str:
+def objective(config: ObjectiveConfig, latent: int | None, values: int) -> str:
     """A sentence on the objective, after a space; empty for the plain ELBO.
 
     Args:
         config: kind and knobs.
-        latent: dimension of the code.
+        latent: dimension of the code; None: it is no vector.
         values: entries of what is decoded.
     """
     knobs = [f"{name.replace('_', ' ')} {_value(getattr(config, name))}" for name in KNOBS[config.kind]]
@@ -37,7 +40,7 @@ def objective(config: ObjectiveConfig, latent: int, values: int) -> str:
         return ""
     text = f" The objective is {NAMES[config.kind]}"
     text += f" ({', '.join(knobs)})" if knobs else ""
-    if config.beta is not None:
+    if config.beta is not None and latent is not None:
         text += f"; beta × latents / values is {config.beta * latent / values:.3g}"
     return f"{text}{weight}."
 
@@ -61,20 +64,78 @@ def _schedule(weight: Schedule) -> str:
 def told(material: Material) -> str:
     """A sentence on what the model is told beside the datum."""
     config, facts = material.run.config, material.run.facts
-    asked = config.data.condition or ""
+    asked = material.run.condition or ""
+    who = "The prior over its codes" if material.only_prior_told else "It"
     if material.told == "label" and config.data.labelled is not None:
         text = (
             f"Of the {len(facts.condition_names)} classes it knew {config.data.labelled:,} labels in training and "
             "guesses the others"
         )
     elif material.told == "label":
-        text = f"It is told the class of each example, one of {len(facts.condition_names)}"
+        text = f"{who} is told the class of each example, one of {len(facts.condition_names)}"
     elif material.told == "part":
         text = f"It is told the {asked.replace('-', ' ')} of each image and fills in the rest"
     elif material.told == "image":
         text = f"It is told another image of each example, “{asked}”"
     else:
-        text = f"It is told {' and '.join(', '.join(facts.condition_names).rsplit(', ', 1))} of each example"
+        text = f"{who} is told {' and '.join(', '.join(facts.condition_names).rsplit(', ', 1))} of each example"
     if config.model.conditioning != "concat":
         text += f", by {config.model.conditioning}"
     return text + (", and its prior p(z | c) is learned from that." if config.model.prior == "learned" else ".")
+
+
+def network(config: AutoregressiveConfig) -> str:
+    """The network that predicts value after value, with its article."""
+    return "a gated PixelCNN" if config.kind == "pixelcnn" else "a transformer"
+
+
+def code_words(model: VQVAE) -> str:
+    """How many integers a code is, level by level: "3 × 3 and 7 × 7", "2 books of 7 × 7"."""
+    levels = []
+    for books, *grid in model.code_shapes:
+        size = " × ".join(map(str, grid))
+        levels.append(size if books == 1 else f"{books} books of {size}")
+    return " and ".join(levels)
+
+
+def draws(material: Material) -> str:
+    """How what is new in a sample is drawn: "z is drawn from N(0, I)"."""
+    model = material.model
+    if isinstance(model, VQVAE):
+        if model.code_prior is None:
+            return "codes are drawn uniformly, each by itself"
+        return "codes are drawn from the learned prior, each given those before it"
+    if not model.latent:
+        return "the values are drawn one after the other, each from its probabilities given those before it"
+    return (
+        f"z is drawn from {'the learned prior p(z | c)' if material.run.config.model.prior == 'learned' else 'N(0, I)'}"
+    )
+
+
+def decoded(material: Material, given: str = "") -> str:
+    """How a sample comes from its code, after a space, in brackets; empty without a code.
+
+    Args:
+        material: of the run.
+        given: what p(x | z) is told beside z, e.g. "class".
+    """
+    if not material.model.latent:
+        return ""
+    density = f"p(x | z, {given})" if given and not material.only_prior_told else "p(x | z)"
+    if material.draws_values:
+        return f" (and the values from {density}, one after the other)"
+    if material.symbols and isinstance(material.model, VQVAE):
+        return " (the most probable symbols are shown)"
+    return f" (the mean of {density} is shown)"
+
+
+def learn_prior(material: Material) -> str:
+    """The command that learns a prior over the codes where none is in place; empty where there is one, or no codes."""
+    run, model = material.run, material.model
+    if not isinstance(model, VQVAE) or model.code_prior is not None:
+        return ""
+    path, prior = shlex.quote(str(run.path)), run.prior
+    if prior is None:
+        return f"jensen train prior --run {path}"
+    # Of a prior that has not begun, nothing is lost; what was learned of other weights is of no use.
+    return f"jensen train prior --run {path} --replace" if prior.begun else f"jensen train prior --resume {path}"

@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from jensen import plots
+from jensen.autoencoders import VAE, VQVAE
+from jensen.report.choices import decoded, draws, learn_prior
 from jensen.report.generate import fill_in, samples_by_row
 from jensen.report.html import Picture
 from jensen.report.material import HeldOut, Material
+from jensen.report.sequence_pictures import sampled
 
 __all__ = ["conditional_samples"]
 
@@ -25,6 +28,8 @@ def conditional_samples(material: Material, held_out: HeldOut | None) -> Picture
     """What the model draws, in the way that suits what it is told. Noise comes from torch's global generator."""
     if material.told == "label" and material.image:
         return _by_class(material)
+    if material.signal:
+        return sampled(material, held_out)
     if held_out is None or held_out.condition is None:
         text = "The data could not be found, and so nothing that the model could be told."
         return Picture("samples", "Samples", text)
@@ -35,9 +40,25 @@ def conditional_samples(material: Material, held_out: HeldOut | None) -> Picture
     return _table(material, held_out, held_out.condition)
 
 
-def _prior(material: Material) -> str:
-    learned = material.run.config.model.prior == "learned"
-    return "the learned prior p(z | c)" if learned else "N(0, I)"
+def _who(material: Material) -> str:
+    return "the prior over the codes" if material.only_prior_told else "the model"
+
+
+def _down_a_column(material: Material) -> str:
+    """What samples of one column share, if that can be seen; after a space."""
+    if isinstance(material.model, VAE):
+        same = "noise of z"
+    elif isinstance(material.model, VQVAE) and material.model.code_prior is None:
+        same = "code"
+    else:
+        return ""
+    return f" Down a column the {same} is the same"
+
+
+def _pieces(material: Material) -> str:
+    """What to do where codes are uniform, after a space."""
+    command = learn_prior(material)
+    return f" The pieces do not fit each other: `{command}` learns which codes go together." if command else ""
 
 
 def _by_class(material: Material) -> Picture:
@@ -46,10 +67,12 @@ def _by_class(material: Material) -> Picture:
     drawn = samples_by_row(material.model, every, COLUMNS, seed=int(torch.randint(2**31, ())))
     rest = len(every[0]) - len(names)
     text = (
-        f"New images, a class a row: the model is told the class, and z is drawn from {_prior(material)} (the mean of "
-        "p(x | z, class) is shown). Down a column the noise of z is the same, so a column should keep its style while "
-        "the class changes."
+        f"New images, a class a row: {_who(material)} is told the class, and {draws(material)}"
+        f"{decoded(material, 'class')}."
     )
+    if same := _down_a_column(material):
+        text += f"{same}, so a column should keep its style while the class changes."
+    text += _pieces(material)
     if rest:
         text += f" The first {len(names)} of {len(every[0])} classes are shown."
     return Picture(
@@ -57,7 +80,9 @@ def _by_class(material: Material) -> Picture:
         "Samples of each class",
         text,
         f"{len(names)} rows of {COLUMNS} decoded images, a class a row.",
-        plots.class_grid(drawn, names, title="One class a row, one z a column"),
+        plots.class_grid(
+            drawn, names, title="One class a row" + (", one z a column" if isinstance(material.model, VAE) else "")
+        ),
     )
 
 
@@ -68,9 +93,9 @@ def _like_examples(material: Material, held_out: HeldOut, condition: Tensor) -> 
     return Picture(
         "samples",
         "Samples under the condition of test examples",
-        f"Each row: the model is told {told} of the test image at the left (framed), not the image, and z is drawn "
-        f"from {_prior(material)}. What it was told should agree along the row; all else may differ. Down a column the "
-        "noise of z is the same.",
+        f"Each row: {_who(material)} is told {told} of the test image at the left (framed), not the image, and "
+        f"{draws(material)}. What it was told should agree along the row; all else may differ."
+        f"{f'{same}.' if (same := _down_a_column(material)) else ''}{_pieces(material)}",
         f"{count} rows, each a test image followed by {COLUMNS - 1} decoded images.",
         plots.neighbours(held_out.clean[:count], drawn.transpose(0, 1), title=f"New images, told {told}"),
     )
@@ -78,21 +103,21 @@ def _like_examples(material: Material, held_out: HeldOut, condition: Tensor) -> 
 
 def _filled_in(material: Material, held_out: HeldOut, condition: Tensor) -> Picture:
     count = min(EXAMPLES, len(condition))
-    drawn = fill_in(material.model, condition[:count], AVERAGED)
+    # Value after value takes long.
+    drawn = fill_in(material.model, condition[:count], FILLED if material.draws_values else AVERAGED)
     asked = (material.run.config.data.condition or "").replace("-", " ")
+    mean = None if material.draws_values else drawn.mean(0)
+    grey = ": grey where a pixel may be either, without the noise of single pixels" if mean is not None else ""
+    blur = f"; their mean (of {AVERAGED}) is the blur between the possibilities" if mean is not None else ""
     return Picture(
         "samples",
         "The hidden part, filled in",
-        f"The model sees the {asked} of a test image, never the rest (tinted). Each sample is one draw of z from "
-        f"{_prior(material)}, another one each, of which the mean of p(x | z, visible) is shown: grey where a pixel "
-        "may be either, without the noise of single pixels. Visible pixels are shown as they are. Where the visible "
-        f"part leaves open what the rest is, samples should differ; their mean (of {AVERAGED}) is the blur between the "
-        "possibilities.",
-        f"{count} rows: the visible part of a test image, {FILLED} images with the rest filled in, their mean, and the "
-        "whole test image.",
-        plots.inpainting(
-            condition[:count], drawn[:FILLED], held_out.clean[:count], mean=drawn.mean(0), title="Test images"
-        ),
+        f"The model sees the {asked} of a test image, never the rest (tinted). In each sample {draws(material)}"
+        f"{decoded(material, 'visible')}{grey}. Visible pixels are shown as they are. Where the visible part leaves "
+        f"open what the rest is, samples should differ{blur}.{_pieces(material)}",
+        f"{count} rows: the visible part of a test image, {FILLED} images with the rest filled in"
+        f"{', their mean' if mean is not None else ''}, and the whole test image.",
+        plots.inpainting(condition[:count], drawn[:FILLED], held_out.clean[:count], mean=mean, title="Test images"),
     )
 
 
@@ -105,7 +130,7 @@ def _table(material: Material, held_out: HeldOut, condition: Tensor) -> Picture:
         return Picture(
             "samples",
             "Samples of each class",
-            f"New rows: the model is told the class, z is drawn from {_prior(material)} and decoded. Filled: test "
+            f"New rows: the model is told the class, {draws(material)} and decoded. Filled: test "
             "examples of the class; lines: samples that were told it. Means of p(x | z) are shown, so samples spread "
             "less than data by the noise that the likelihood would add.",
             "Histograms of data and samples of each class for each column.",
@@ -116,7 +141,7 @@ def _table(material: Material, held_out: HeldOut, condition: Tensor) -> Picture:
     return Picture(
         "samples",
         "Samples under the conditions of test examples",
-        f"New rows: the model is told what it is told of a test example, z is drawn from {_prior(material)} and "
+        f"New rows: the model is told what it is told of a test example, {draws(material)} and "
         "decoded. Means of p(x | z) are shown, so samples spread less than data by the noise that the likelihood would "
         "add.",
         "Histograms of data and samples for each column.",

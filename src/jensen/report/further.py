@@ -8,7 +8,7 @@ from typing import Any
 
 from jensen.report.html import Row
 
-__all__ = ["MEASUREMENTS", "further_rows"]
+__all__ = ["MEASUREMENTS", "further_notes", "further_rows"]
 
 SCORES = {
     "MIG": "Mutual information gap: how much more the best latent knows of a factor than the second best.",
@@ -29,6 +29,75 @@ def further_rows(found: Mapping[str, Any]) -> list[Row]:
             except (KeyError, TypeError, ValueError):
                 continue
     return rows
+
+
+def further_notes(found: Mapping[str, Any]) -> list[str]:
+    """What the measurements that are there warn of."""
+    sections = [found[name] for name in MEASUREMENTS if isinstance(found.get(name), Mapping)]
+    return [text for each in sections for text in each.get("warnings") or () if isinstance(text, str)]
+
+
+def _code_usage(found: Mapping[str, Any]) -> list[Row]:
+    books = found["levels"]
+    levels, several = (max(book[part] for book in books) for part in ("level", "book"))
+    rows = []
+    for book in books:
+        name = "Codes used"
+        name += f", level {book['level']} of {levels}" if levels > 1 else ""
+        name += f", book {book['book']} of {several}" if several > 1 else ""
+        places = " × ".join(map(str, book["grid"]))
+        meaning = (
+            f"Codes that occur at all in the {places} places of {found['examples']:,} examples. As hard to guess as "
+            f"{book['perplexity']:.1f} equally frequent ones (their perplexity)."
+        )
+        rows.append(Row(name, f"{book['used']:,} of {found['code_levels']:,}", "", meaning))
+    costs = {
+        "uniform": ("all equally probable", "What the integers of an example take if all are equally probable"),
+        "empirical": ("by frequency", "The same if each is guessed by itself, as often as it occurs"),
+        "learned": ("learned prior", "The same under the learned prior, each given those before it"),
+    }
+    for key, (name, meaning) in costs.items():
+        bits, nats = found[f"bits_per_dim_{key}"], found[f"nats_{key}"]
+        if bits is not None:
+            words = f"{meaning}, for each value of the datum; {nats:.2f} nats an example."
+            rows.append(Row(f"Bits of the code, {name}", f"{bits:.4f}", "bits", words))
+    return rows
+
+
+def _quality(found: Mapping[str, Any]) -> list[Row]:
+    real = found["real"]
+    eyes = f"In the eyes of a classifier of the same data ({found['accuracy']:.1%} of test images right), "
+    far = f"how far {found['samples']:,} samples are from {found['test']:,} test images, by features"
+    kernel, reals = (f"{each['kernel']:.4f} ± {each['kernel_error']:.4f}" for each in (found, real))
+    return [
+        Row(
+            "Fréchet distance",
+            f"{found['frechet']:.2f}",
+            "",
+            f"{eyes}{far}. Lower is better; real images have {real['frechet']:.2f}.",
+        ),
+        Row(
+            "Kernel distance",
+            _signed(kernel),
+            "",
+            f"The same by another measure, which does not depend on how many there are: 0 where both are alike; real "
+            f"images have {_signed(reals)}.",
+        ),
+        Row(
+            "Confidence",
+            f"{found['confidence']:.1%}",
+            "",
+            "How sure the classifier is of the classes of samples: low where they are of none; of real images "
+            f"{real['confidence']:.1%}.",
+        ),
+        Row(
+            "Diversity",
+            f"{found['entropy']:.2f}",
+            "nats",
+            f"Entropy of the guessed classes: low where some are missing, at most {math.log(found['classes']):.2f}"
+            f"; of real images {real['entropy']:.2f}.",
+        ),
+    ]
 
 
 def _information(found: Mapping[str, Any]) -> list[Row]:
@@ -94,9 +163,11 @@ def _signed(text: str) -> str:
 
 
 MEASUREMENTS: dict[str, Callable[[Mapping[str, Any]], list[Row]]] = {
+    "code_usage": _code_usage,
     "information": _information,
     "disentanglement": _disentanglement,
     "udr": _agreement,
     "classification": _classification,
+    "quality": _quality,
 }
 """Keys in evaluation.json beside those of the bound."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jensen.autoencoders import VAE, EncoderDecoder
+from jensen.autoencoders import VAE
+from jensen.autoencoders.model import NeuralModel
 
 __all__ = ["Traversal", "fill_in", "samples_by_row", "traverse"]
 
@@ -18,7 +19,7 @@ REACH = 3.0
 
 @torch.no_grad()
 def samples_by_row(
-    model: EncoderDecoder, conditions: Tensor, columns: int, temperature: float = 1.0, *, seed: int = 0
+    model: NeuralModel, conditions: Tensor, columns: int, temperature: float = 1.0, *, seed: int = 0
 ) -> Tensor:
     """New data under each of some conditions (rows, *condition_shape), (rows, columns, *target_shape).
 
@@ -41,7 +42,7 @@ def samples_by_row(
 
 
 @torch.no_grad()
-def fill_in(model: EncoderDecoder, visible: Tensor, samples: int, temperature: float = 1.0) -> Tensor:
+def fill_in(model: NeuralModel, visible: Tensor, samples: int, temperature: float = 1.0) -> Tensor:
     """Images with the hidden part drawn from the model and the visible part as it is, (samples, batch, C, H, W).
 
     Each is the mean of p(x | z, c) for one draw of z. Noise comes from torch's global generator.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from jensen.autoencoders import VQVAE
 from jensen.metrics import Evaluation
-from jensen.report.choices import objective, told
+from jensen.report.choices import code_words, network, objective, told
 from jensen.report.html import Row
 from jensen.report.material import HeldOut, Material
 
@@ -13,24 +14,27 @@ __all__ = ["headline", "notes", "summary"]
 
 
 COLLAPSED = 0.1  # nats
+OTHERS = {"vqvae": "vector-quantised auto-encoder (VQ-VAE)", "autoregressive": "autoregressive density"}
 
 
 def summary(material: Material) -> str:
     """A few sentences: model, data, condition, objective, training."""
     config, history = material.run.config, material.history
     kind = _kind(material)
-    start = "An" if kind.startswith("e") else "A"
+    start = "An" if kind[0] in "ae" else "A"
     aim = "" if material.predicts is None else f" that predicts the property “{material.predicts}”"
     aim = f" that removes {config.data.corruption} noise" if config.data.corruption != "none" else aim
     shape = " × ".join(str(size) for size in material.run.facts.shape)
     what = f"images of shape {shape}" if material.image else f"rows of {shape} columns"
-    text = (
-        f"{start} {kind}{aim}, with {material.model.latent} latent dimensions, on {config.data.name} "
-        f"({what}); the likelihood p(x | z) is {config.model.likelihood}."
-    )
+    what = f"sequences of shape {shape}" if material.signal else what
+    text = f"{start} {kind}{aim}{_code(material)}, on {config.data.name} ({what})"
+    text += f"; the likelihood p(x | z) is {config.model.likelihood}." if material.model.latent else "."
+    text += _prior_of_codes(material)
     if material.told:
         text += f" {told(material)}"
-    text += objective(config.objective, material.model.latent, math.prod(material.run.facts.target_shape))
+    if material.model.latent:
+        vector = None if isinstance(material.model, VQVAE) else material.model.latent
+        text += objective(config.objective, vector, math.prod(material.run.facts.target_shape))
     if history:
         speed = f"{history['images_per_second'][-1]:,.0f}" if "images_per_second" in history else ""
         seconds = f" in {_duration(history['seconds'][-1])}" if "seconds" in history else ""
@@ -43,30 +47,59 @@ def _kind(material: Material) -> str:
     if material.predicts is not None:
         return "encoder-decoder"
     kind = material.run.config.model.kind
+    if kind in OTHERS:
+        return ("conditional " if material.told and not material.only_prior_told else "") + OTHERS[kind]
     if kind == "semi-supervised":
         return "semi-supervised variational auto-encoder"
-    return ("conditional " if material.told else "") + ("variational" if kind == "vae" else "plain") + " auto-encoder"
+    words = ("conditional " if material.told else "") + ("variational" if kind == "vae" else "plain") + " auto-encoder"
+    return f"{words} with an autoregressive decoder (PixelVAE)" if material.draws_values else words
+
+
+def _code(material: Material) -> str:
+    """What a code is."""
+    model = material.model
+    if isinstance(model, VQVAE):
+        return f", with {code_words(model)} integers below {model.code_levels:,} as a code"
+    if not model.latent:
+        return f", each value predicted from those before it by {network(material.run.config.model.autoregressive)}"
+    return f", with {model.latent} latent dimensions" if model.latent else ""
+
+
+def _prior_of_codes(material: Material) -> str:
+    """A sentence on the prior over integer codes, after a space."""
+    model, prior = material.model, material.run.prior
+    if not isinstance(model, VQVAE):
+        return ""
+    if model.code_prior is None or prior is None:
+        return " Its codes are all equally probable: no prior over them is in place."
+    return f" The prior over its codes is {network(prior.config.net)}, learned after it."
 
 
 def headline(evaluation: Evaluation, material: Material) -> list[Row]:
     """Rows of the headline table, each explained to a newcomer; what has no meaning for the model is left out."""
     binarised = material.run.config.data.transform.startswith("binarise")
     rows = []
-    if evaluation.elbo is not None:
-        start = "What training raises: a" if material.run.config.objective.kind == "elbo" else "A"
-        rows = _bounds(evaluation, "binarised value" if binarised else "value", _given(material), start)
+    if evaluation.elbo is not None or evaluation.exact:
+        rows = _bounds(evaluation, material)
     if material.predicts is not None and material.held_out is not None:
         rows.extend(_accuracy(material.held_out, material.predicts))
     if evaluation.rate is not None:
-        meaning = "What the code says about the example: the KL divergence of the encoder's answer from the prior."
-        rows.append(Row("Rate", f"{evaluation.rate:.2f}", "nats", meaning))
+        rows.append(Row("Rate", f"{evaluation.rate:.2f}", "nats", _rate(evaluation)))
     if evaluation.discrete_rate is not None:
         meaning = "The part of the rate that is the class: 0 where the model cannot tell it, and guesses as p(y) does."
         rows.append(Row("Rate of the class", f"{evaluation.discrete_rate:.2f}", "nats", meaning))
-    rows.append(Row("Distortion", f"{evaluation.distortion:.2f}", "nats", _distortion(evaluation, material)))
+    if evaluation.distortion is not None:
+        rows.append(Row("Distortion", f"{evaluation.distortion:.2f}", "nats", _distortion(evaluation, material)))
+    if evaluation.accuracy is not None:
+        what = "symbols" if material.symbols else "values"
+        of = "the code of the example" if material.model.latent else "what comes before"
+        meaning = f"Share of the {what} that are the most probable ones given {of}; 100% is perfect."
+        rows.append(Row(f"{what.capitalize()} right", f"{evaluation.accuracy:.2%}", "", meaning))
     if evaluation.active_units is not None:
         meaning = "Latent dimensions that the encoder uses: their value differs from example to example."
         rows.append(Row("Active units", f"{evaluation.active_units} of {evaluation.latent}", "", meaning))
+    if evaluation.reconstruction_error is None:
+        return rows
     meaning = "Mean squared difference between each value and its reconstruction; 0 is perfect."
     if binarised:
         meaning += (
@@ -84,7 +117,9 @@ def headline(evaluation: Evaluation, material: Material) -> list[Row]:
 
 def notes(material: Material, evaluation: Evaluation | None) -> list[str]:
     """Warnings in words."""
-    found = [] if evaluation is None else list(evaluation.warnings)
+    found = [] if evaluation is None else [*evaluation.warnings, *evaluation.notes]
+    if material.stale:
+        found.append(f"The prior over the codes is left out, and codes count as all equally probable: {material.stale}")
     if material.missing:
         found.append(
             f"The data of this run could not be found, so pictures that need them are missing: {material.missing}"
@@ -149,37 +184,49 @@ def _given(material: Material) -> str:
     return " Here it is that of the example given what the model is told of it."
 
 
-def _bounds(evaluation: Evaluation, value: str, given: str, start: str) -> list[Row]:
-    rows = [
-        Row(
-            "ELBO",
-            _with_error(evaluation.elbo, evaluation.elbo_error),
-            "nats",
-            f"{start} lower bound on the log-probability that the model gives to data it has not seen. "
-            f"Higher is better.{given}",
+def _bounds(evaluation: Evaluation, material: Material) -> list[Row]:
+    """What is known of the log-probability of the data: the ELBO and tighter bounds, or itself."""
+    given = _given(material)
+    likelihood = _with_error(evaluation.log_likelihood, evaluation.log_likelihood_error)
+    if evaluation.exact:
+        meaning = "The log-probability that the model gives to data it has not seen, exactly. Higher is better."
+        rows = [Row("Log-likelihood", likelihood, "nats", meaning + given)]
+    else:
+        plain = material.run.config.objective.kind == "elbo" and not isinstance(material.model, VQVAE)
+        meaning = (
+            f"{'What training raises: a' if plain else 'A'} lower bound on the log-probability that the model gives to "
+            f"data it has not seen. Higher is better.{given}"
         )
-    ]
-    if evaluation.log_likelihood is not None:
-        rows.append(
-            Row(
-                "Importance-weighted log-likelihood",
-                _with_error(evaluation.log_likelihood, evaluation.log_likelihood_error),
-                "nats",
-                f"A tighter bound on the same log-probability, from {evaluation.samples:,} draws of z an example: "
-                "the number to compare models by. Higher is better.",
+        if evaluation.deterministic:
+            meaning += " Each example has one code, so the number has no noise of sampling: more draws add nothing."
+        rows = [Row("ELBO", _with_error(evaluation.elbo, evaluation.elbo_error), "nats", meaning)]
+        if evaluation.log_likelihood is not None and not evaluation.deterministic:
+            meaning = (
+                f"A tighter bound on the same log-probability, from {evaluation.samples:,} draws of z an example: the "
+                "number to compare models by. Higher is better."
             )
-        )
+            rows.append(Row("Importance-weighted log-likelihood", likelihood, "nats", meaning))
     if evaluation.bits_per_dim is not None:
-        rows.append(
-            Row(
-                "Bits per dimension",
-                f"{evaluation.bits_per_dim:.3f}",
-                "bits",
-                f"The same as a code length: what an ideal compressor built on the model needs for each {value}. "
-                "Lower is better.",
-            )
+        value = "symbol" if material.symbols else "value"
+        value = f"binarised {value}" if material.run.config.data.transform.startswith("binarise") else value
+        meaning = (
+            f"The same as a code length: what an ideal compressor built on the model needs for each {value}. Lower is "
+            "better."
         )
+        rows.append(Row("Bits per dimension", f"{evaluation.bits_per_dim:.3f}", "bits", meaning))
     return rows
+
+
+def _rate(evaluation: Evaluation) -> str:
+    if evaluation.code_prior == "uniform" and evaluation.deterministic:
+        return (
+            "What it takes to say the integers of the code, all equally probable as long as no prior is learned: the "
+            "same for every example."
+        )
+    if evaluation.code_prior == "learned" and evaluation.deterministic:
+        return "What it takes to say the integers of an example's code under the learned prior."
+    prior = "" if evaluation.code_prior is None else f" over the codes, which is {evaluation.code_prior}"
+    return f"What the code says about the example: the KL divergence of the encoder's answer from the prior{prior}."
 
 
 def _distortion(evaluation: Evaluation, material: Material) -> str:

@@ -117,9 +117,11 @@ def traversals(material: Material, held_out: HeldOut, evaluation: Evaluation | N
     text = (
         "Each row starts from the code of one test image (framed) and moves a single latent from −3 to 3 "
         "standard deviations of the prior. The number of nats is what the latent says about an example: its KL from "
-        "the prior, the most informative first. In a disentangled code each row changes one thing, and rows of no "
-        "nats change nothing."
+        "the prior, the most informative first. In a disentangled code each row changes one thing"
     )
+    text += "." if material.draws_values else ", and rows of no nats change nothing."
+    if material.draws_values:
+        text += " Each image is a draw from p(x | z), value after value, so that images also differ by chance."
     if rest:
         text += f" The {rest} latents that say least are left out."
     return Picture(

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from jensen.autoencoders import VAE, EncoderDecoder
+from jensen.autoencoders import VAE, AutoEncoder, EncoderDecoder
+from jensen.autoencoders.model import NeuralModel
 from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.bound import Level
 from jensen.data import Data, Split
 from jensen.errors import DataError
+from jensen.likelihoods import AutoregressiveLikelihood
 from jensen.training import Run
 from jensen.training.run import Told
 
 __all__ = ["SHOWN", "HeldOut", "Material", "gather", "known"]
-
-"""What kind of thing a model is told beside the datum; empty: nothing"""
 
 MOST_EXAMPLES = 2_000
 SHOWN = 20  # reconstructions of images
@@ -39,9 +39,9 @@ class HeldOut:
     labels: Tensor | None
     class_names: tuple[str, ...]
     codes: Tensor
-    """(N, latent)"""
+    """(N, latent); (N, 0) of a model without a code"""
     decoded: Tensor
-    """reconstructions of all, (N, *target_shape), or of the first 20 where images are decoded"""
+    """reconstructions of all, (N, *target_shape), or of the first 20 images or signals; none without a code"""
     kl: Tensor | None
     """KL of each latent dimension, mean over the examples, in nats, (latent,); None without a posterior"""
     total: int
@@ -65,7 +65,7 @@ class Material:
     """A run, opened."""
 
     run: Run
-    model: EncoderDecoder
+    model: NeuralModel
     history: Mapping[str, Sequence[float]]
     held_out: HeldOut | None
     """None where the data could not be had"""
@@ -73,11 +73,18 @@ class Material:
     """why not"""
     train: Split | None = None
     """the training split, as the model sees it"""
+    stale: str = ""
+    """why the learned prior over the codes that there is was left out, and what to do; empty: there is none such"""
 
     @property
     def generates(self) -> bool:
         """Whether the model has a prior to draw from, and draws data rather than a property of them."""
-        return isinstance(self.model, VAE) and self.predicts is None
+        return not isinstance(self.model, AutoEncoder) and self.predicts is None
+
+    @property
+    def vae(self) -> VAE | None:
+        """The model, where it has continuous codes with a posterior and draws data."""
+        return self.model if isinstance(self.model, VAE) and self.predicts is None else None
 
     @property
     def predicts(self) -> str | None:
@@ -86,13 +93,34 @@ class Material:
 
     @property
     def told(self) -> Told | None:
-        """What the model is told beside the datum; None: nothing."""
+        """What the model is told beside the datum, if only by way of the prior over its codes; None: nothing."""
         return self.run.told
 
     @property
+    def only_prior_told(self) -> bool:
+        """Whether the prior over the codes is told something, and the networks nothing."""
+        return self.told is not None and self.run.config.data.condition is None
+
+    @property
+    def draws_values(self) -> bool:
+        """Whether what is decoded is drawn value after value, as p(x | z) or p(x) has no mean in closed form."""
+        return isinstance(self.model.likelihood, AutoregressiveLikelihood)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """What the levels of a datum stand for, where a model decodes to texts of such; empty otherwise."""
+        facts = self.run.own_facts
+        return facts.symbols if self.signal and facts.shape[0] == 1 and self.predicts is None else ()
+
+    @property
     def image(self) -> bool:
-        """Whether data are images rather than rows of a table."""
+        """Whether data are images."""
         return len(self.run.facts.shape) == 3
+
+    @property
+    def signal(self) -> bool:
+        """Whether data are signals or sequences of symbols, (channel, length)."""
+        return len(self.run.facts.shape) == 2
 
 
 def gather(run: Run) -> Material:
@@ -101,20 +129,22 @@ def gather(run: Run) -> Material:
     Raises:
         CheckpointError: the run has no checkpoint, or it is damaged.
     """
-    model = run.model()
+    prior = run.prior
+    stale = "" if prior is None else run.unfit(prior) or ""
+    model = run.model(prior=False if stale else None)
     try:
         data = run.data(transform="none")
     except DataError as error:
-        return Material(run, model, run.history(), None, str(error))
-    return Material(run, model, run.history(), _held_out(model, data), "", data.train)
+        return Material(run, model, run.history(), None, str(error), stale=stale)
+    return Material(run, model, run.history(), _held_out(model, data), "", data.train, stale)
 
 
-def _held_out(model: EncoderDecoder, data: Data) -> HeldOut:
+def _held_out(model: NeuralModel, data: Data) -> HeldOut:
     split = data.test
     pure = replace(split, corruption="none", target=None)
     count = min(len(split), MOST_EXAMPLES)
     # Decoding is what takes time: of images only those that are shown.
-    decoded = SHOWN if len(model.target_shape) == 3 else count
+    decoded = SHOWN if len(model.target_shape) > 1 else count
     size = max(1, min(500, VALUES_AT_ONCE // math.prod(split.shape)))
     names = ("x", "clean", "target", "codes", "decoded", "kl", "condition")
     columns: dict[str, list[Tensor]] = {name: [] for name in names}
@@ -132,7 +162,7 @@ def _held_out(model: EncoderDecoder, data: Data) -> HeldOut:
             "kl": kl,
             "condition": condition,
         }
-        if start < decoded:
+        if start < decoded and isinstance(model, EncoderDecoder):
             shown = slice(decoded - start)
             again = model.decode(codes[shown], condition=None if condition is None else condition[shown])
             made["decoded"] = again if mask is None else torch.where(mask != 0, again, batch.target[shown])
@@ -147,7 +177,7 @@ def _held_out(model: EncoderDecoder, data: Data) -> HeldOut:
         labels=None if split.labels is None else split.labels[:count],
         class_names=tuple(split.class_names),
         codes=joined["codes"],
-        decoded=joined["decoded"],
+        decoded=joined.get("decoded", joined["target"][:0]),
         kl=joined["kl"].double().mean(0) if "kl" in joined else None,
         total=len(split),
         condition=joined.get("condition"),
@@ -155,7 +185,7 @@ def _held_out(model: EncoderDecoder, data: Data) -> HeldOut:
     )
 
 
-def known(model: EncoderDecoder, x: Tensor, condition: Tensor | None) -> Tensor | None:
+def known(model: NeuralModel, x: Tensor, condition: Tensor | None) -> Tensor | None:
     """The condition, (batch, *condition_shape), with the model's likeliest class where a label is unknown."""
     if condition is None or not isinstance(model, SemiSupervisedVAE):
         return condition
@@ -163,8 +193,10 @@ def known(model: EncoderDecoder, x: Tensor, condition: Tensor | None) -> Tensor 
     return torch.where(condition.sum(-1, keepdim=True) > 0, condition, guess.to(condition.dtype))
 
 
-def _encode(model: EncoderDecoder, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Codes (batch, latent), and their KL from the prior (batch, latent) where there is one."""
+def _encode(model: NeuralModel, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Codes (batch, latent), and their KL from the prior (batch, latent) where they are drawn from a density."""
+    if not isinstance(model, EncoderDecoder):
+        return x.new_zeros(len(x), 0), None
     if not isinstance(model, VAE):
         return model.encode(x, condition=condition), None
     posterior = model.posterior(x, condition=condition)

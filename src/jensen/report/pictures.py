@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 
 from jensen import plots
-from jensen.autoencoders import VAE
+from jensen.autoencoders import VAE, VQVAE, EncoderDecoder
 from jensen.metrics import Evaluation
-from jensen.report import latent_pictures
+from jensen.report import code_pictures, latent_pictures
+from jensen.report.choices import decoded, draws
 from jensen.report.conditional_pictures import conditional_samples
 from jensen.report.factor_pictures import factors
 from jensen.report.html import Picture
 from jensen.report.material import SHOWN, HeldOut, Material
+from jensen.report.sequence_pictures import reconstructed, sampled
 
 __all__ = ["pictures"]
 
@@ -23,14 +25,23 @@ NEAR = 9
 def pictures(material: Material, evaluation: Evaluation | None) -> list[Picture]:
     """Every picture that this model and its data allow, in the order of the page."""
     found = [_curves(material)] if material.history else []
-    held_out = material.held_out
-    if held_out is not None:
+    found += code_pictures.prior_curves(material)
+    held_out, model = material.held_out, material.model
+    if held_out is not None and isinstance(model, EncoderDecoder):
         found.append(_predictions(material, held_out) if material.predicts else _reconstructions(material, held_out))
     found.append(_samples(material, held_out))
-    if held_out is None:
+    if held_out is None or not isinstance(model, EncoderDecoder):
         return found
-    if material.image and material.generates:
-        found.append(_neighbours(material, held_out))
+    if isinstance(model, VQVAE):
+        return [*found, *code_pictures.codes(material, model, held_out)]
+    return [*found, *_of_vectors(material, held_out, evaluation)]
+
+
+def _of_vectors(material: Material, held_out: HeldOut, evaluation: Evaluation | None) -> list[Picture]:
+    """Pictures of codes that are vectors of real numbers."""
+    found = []
+    if material.image and material.vae is not None:
+        found.append(_neighbours(material, material.vae, held_out))
     found.append(latent_pictures.latent_space(material, held_out))
     # The ends of a walk between different visible parts would not be the two data.
     if material.image and material.predicts is None and len(held_out.x) > 1 and material.told != "part":
@@ -38,7 +49,7 @@ def pictures(material: Material, evaluation: Evaluation | None) -> list[Picture]
     if held_out.kl is not None:
         learned = material.run.config.model.prior == "learned"
         found.append(latent_pictures.kl(held_out, held_out.kl, evaluation, learned=learned))
-        if material.image and material.generates:
+        if material.image and material.vae is not None:
             found.append(latent_pictures.traversals(material, held_out, evaluation))
         if material.train is not None and material.train.factors is not None:
             found.append(factors(material, material.train, latent_pictures.information(held_out.kl, evaluation)))
@@ -59,6 +70,8 @@ def _curves(material: Material) -> Picture:
 
 def _reconstructions(material: Material, held_out: HeldOut) -> Picture:
     corrupted = material.run.config.data.corruption != "none"
+    if material.signal:
+        return reconstructed(material, held_out)
     if not material.image:
         return Picture(
             "reconstructions",
@@ -70,7 +83,8 @@ def _reconstructions(material: Material, held_out: HeldOut) -> Picture:
     count = min(SHOWN, len(held_out.x))
     originals, made = held_out.target[:count], held_out.decoded[:count]
     seen = held_out.x[:count] if corrupted else None
-    text = "Test images, never seen in training, through the encoder and back: both rows should show the same."
+    text = "Test images, never seen in training, through the encoder and back"
+    text += "." if material.draws_values else ": both rows should show the same."
     if material.told == "part":
         text = (
             "Test images, never seen in training, through the encoder and back. The visible part is shown as it is: "
@@ -79,6 +93,11 @@ def _reconstructions(material: Material, held_out: HeldOut) -> Picture:
     if corrupted:
         text = (
             "The model sees the corrupted image (top) and should return the clean one (bottom), which it is not shown."
+        )
+    if material.draws_values:
+        text += (
+            " What is decoded is a draw from p(x | z), value after value: what the code says stays, and the rest is "
+            "made up."
         )
     return Picture(
         "reconstructions",
@@ -126,12 +145,16 @@ def _samples(material: Material, held_out: HeldOut | None) -> Picture:
         )
     if material.told:
         return conditional_samples(material, held_out)
+    if material.signal:
+        return sampled(material, held_out)
+    if isinstance(material.model, VQVAE):
+        return code_pictures.drawn_codes(material, material.model)
     drawn = material.model.sample(SAMPLES if material.image else 1_000)
     if material.image:
         return Picture(
             "samples",
             title,
-            "New images: z drawn from N(0, I) and decoded (the mean of p(x | z) is shown).",
+            f"New images: {draws(material)}{' and decoded' if material.model.latent else ''}{decoded(material)}.",
             f"{SAMPLES} images decoded from random draws of the prior.",
             plots.image_grid(drawn, 16),
         )
@@ -147,22 +170,27 @@ def _samples(material: Material, held_out: HeldOut | None) -> Picture:
     )
 
 
-def _neighbours(material: Material, held_out: HeldOut) -> Picture:
-    assert isinstance(material.model, VAE)
+def _by_chance(material: Material) -> str:
+    """What is to be said where what is decoded is drawn, after a space."""
+    return " Each is a draw from p(x | z), so that they also differ by chance." if material.draws_values else ""
+
+
+def _neighbours(material: Material, model: VAE, held_out: HeldOut) -> Picture:
     chosen = _different_classes(held_out, 5)
-    near = material.model.neighbours(held_out.clean[chosen], NEAR, condition=held_out.told(chosen))
+    near = model.neighbours(held_out.clean[chosen], NEAR, condition=held_out.told(chosen))
     return Picture(
         "neighbours",
         "New images near a datum",
         "Each row starts from one test image (framed). The encoder answers with a mean μ and a spread σ; "
         "the others are decoded from z′ = μ + σε with new noise ε. "
-        "They should vary, and stay what they are.",
+        f"They should vary, and stay what they are.{_by_chance(material)}",
         f"{len(chosen)} rows, each a test image followed by {NEAR} decoded variations of it.",
         plots.neighbours(held_out.clean[chosen], held_out.filled(chosen, near), title="Variations of test images"),
     )
 
 
 def _walk(material: Material, held_out: HeldOut) -> Picture:
+    assert isinstance(material.model, EncoderDecoder)
     start, end = _alike(held_out) if material.told else _different_classes(held_out, 2)
     first, last = held_out.clean[start], held_out.clean[end]
     given = held_out.told([start])
@@ -184,6 +212,7 @@ def _walk(material: Material, held_out: HeldOut) -> Picture:
             " Nothing tells an auto-encoder what to decode to on the way: the middle is often two images laid over "
             "each other."
         )
+    text += _by_chance(material)
     return Picture(
         "walk",
         "Walk between two data",
