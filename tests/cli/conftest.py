@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 from typing import NamedTuple
 
 import pytest
@@ -99,6 +100,79 @@ def told_circles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def told_iris(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VAE of a table that is told the class."""
     return _train(tmp_path_factory.mktemp("runs") / "told-iris", "--data", "iris", "--condition", "label")
+
+
+DISCRETE = ("--quantiser-codes", "16", "--quantiser-dim", "4", "--downsampling", "2", "--transform", "none")
+SMALL_PRIOR = ("--net-width", "8", "--net-depth", "2", "--epochs", "1", "--batch-size", "512")
+
+
+def _train_codes(folder: Path, *arguments: str) -> Path:
+    flags = ("--model", "vqvae", *DISCRETE, "--likelihood", "discretised-logistic", "--net-width", "8")
+    assert main(["train", "--epochs", "1", "--run", str(folder), *flags, *arguments]) == 0
+    return folder
+
+
+def _with_prior(run: Path, folder: Path, *arguments: str) -> Path:
+    copytree(run, folder)
+    assert main(["train", "prior", "--run", str(folder), *SMALL_PRIOR, *arguments]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VQ-VAE of digits, 4 x 4 codes of 16, without a prior."""
+    return _train_codes(tmp_path_factory.mktemp("runs") / "codes")
+
+
+@pytest.fixture(scope="session")
+def drawing(codes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a learned prior."""
+    return _with_prior(codes, tmp_path_factory.mktemp("runs") / "drawing")
+
+
+@pytest.fixture(scope="session")
+def drawing_classes(codes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a prior that is told the class."""
+    return _with_prior(codes, tmp_path_factory.mktemp("runs") / "drawing-classes", "--condition", "label")
+
+
+@pytest.fixture(scope="session")
+def two_levels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VQ-VAE of digits with two levels of codes, of 300."""
+    two = ("--hierarchy", "2", "--quantiser-codes", "300", "--limit", "200")
+    folder = tmp_path_factory.mktemp("runs") / "two-levels"
+    flags = ("--model", "vqvae", "--downsampling", "2", "--quantiser-dim", "4", "--net-width", "8")
+    assert main(["train", "--epochs", "1", "--run", str(folder), *flags, *two]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def told_codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VQ-VAE of digits, several books, that is told the class, as is its prior."""
+    books = ("--quantiser", "residual", "--quantiser-books", "2", "--condition", "label")
+    run = _train_codes(tmp_path_factory.mktemp("runs") / "base", *books)
+    return _with_prior(run, tmp_path_factory.mktemp("runs") / "told-codes")
+
+
+@pytest.fixture(scope="session")
+def pixels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PixelCNN of digits that is told the class."""
+    folder = tmp_path_factory.mktemp("runs") / "pixels"
+    net = ("--autoregressive-width", "8", "--autoregressive-depth", "2", "--condition", "label")
+    few = ("--model", "autoregressive", "--epochs", "1", "--limit", "300", *net)
+    assert main(["train", "--run", str(folder), *few]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VQ-VAE of text with a transformer as its prior."""
+    folder = tmp_path_factory.mktemp("runs") / "text"
+    net = ("--quantiser", "finite-scalar", "--quantiser-values", "5,4", "--likelihood", "categorical")
+    few = ("--model", "vqvae", "--data", "text", "--limit", "200", "--net-width", "8", "--epochs", "1", *net)
+    assert main(["train", "--run", str(folder), *few]) == 0
+    assert main(["train", "prior", "--run", str(folder), *SMALL_PRIOR, "--net", "transformer"]) == 0
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -109,7 +109,8 @@ def test_a_predicted_property(jensen: Jensen, large: Path, tmp_path: Path) -> No
     ("arrays", "message"),
     [
         ({"codes": np.zeros((2, 5), np.float32)}, "codes of 5 numbers"),
-        ({"codes": np.zeros((2, 4), int)}, "holds no codes"),
+        ({"codes": np.zeros((2, 4), int)}, "holds integers, but the codes of"),
+        ({"codes": np.zeros((2, 4), "S1")}, "holds no codes"),
         ({"codes": np.zeros(4, np.float32)}, "holds no codes"),
         ({"codes": np.zeros((0, 4), np.float32)}, "holds no codes"),
         ({"images": np.zeros((2, 4), np.float32)}, "holds no codes"),

@@ -72,7 +72,8 @@ def test_progress_says_what_is_done(jensen: Jensen, circles: list[Path], monkeyp
         said.append(label)
         yield None
 
-    monkeypatch.setattr("jensen.cli.evaluate.progress", progress)
+    for place in ("evaluate", "extras"):
+        monkeypatch.setattr(f"jensen.cli.{place}.progress", progress)
     flags = ("--samples", "2", "--examples", "30", "--information", "--disentanglement", "--against", circles[1])
     assert jensen("evaluate", circles[0], *flags).code == 0
     assert said == [

@@ -34,6 +34,26 @@ OTHERS: dict[str, tuple[str | None, object]] = {
     "conditioning": ("film", "film"),
     "prior": ("learned", "learned"),
     "classifier-weight": ("0.5", 0.5),
+    "downsampling": ("8", 8),
+    "hierarchy": ("2", 2),
+    "quantiser": ("residual", "residual"),
+    "quantiser-dim": ("32", 32),
+    "quantiser-codes": ("128", 128),
+    "quantiser-books": ("3", 3),
+    "quantiser-codebook": ("loss", "loss"),
+    "quantiser-decay": ("0.9", 0.9),
+    "quantiser-commitment": ("1", 1.0),
+    "quantiser-initial": ("random", "random"),
+    "quantiser-revival": ("0", 0.0),
+    "quantiser-cosine": (None, True),
+    "quantiser-projection": ("8", 8),
+    "quantiser-temperature": ("0.5", 0.5),
+    "quantiser-values": ("7,5,5", (7, 5, 5)),
+    "autoregressive": ("transformer", "transformer"),
+    "autoregressive-width": ("32", 32),
+    "autoregressive-depth": ("3", 3),
+    "autoregressive-heads": ("2", 2),
+    "autoregressive-dropout": ("0.1", 0.1),
     "net": ("conv", "conv"),
     "net-width": ("64", 64),
     "net-depth": ("3", 3),
@@ -137,6 +157,9 @@ def test_a_flag_reaches_its_key_and_no_other(flag: str) -> None:
         ("model.kind", "model"),
         ("model.net.kind", "net"),
         ("model.net.width", "net-width"),
+        ("model.quantiser.kind", "quantiser"),
+        ("model.quantiser.codes", "quantiser-codes"),
+        ("model.autoregressive.kind", "autoregressive"),
         ("objective.kind", "objective"),
         ("objective.kl_weight.end", "kl-weight"),
         ("objective.kl_weight.kind", "kl-weight-schedule"),
@@ -170,6 +193,17 @@ def test_a_flag_that_says_the_default_goes_before_the_file(tmp_path: Path) -> No
     assert assemble(parsed("--latent", "16"), file).model.latent == 16
 
 
+def test_a_list_is_given_with_commas_or_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("model: {kind: vqvae, quantiser: {kind: finite-scalar, values: [7, 5]}}")
+    assert assemble({}, file).model.quantiser.values == (7, 5)
+    assert assemble(parsed("--quantiser-values", "8, 6,5"), file).model.quantiser.values == (8, 6, 5)
+    assert assemble(parsed("--quantiser-values", "4"), file).model.quantiser.values == (4,)
+    again = tmp_path / "again.yaml"
+    again.write_text(assemble({}, file).to_yaml())
+    assert assemble({}, again) == assemble({}, file)
+
+
 def test_a_saved_configuration_is_a_file_for_config(tmp_path: Path) -> None:
     config = Config(model={"latent": 3}, objective={"kl_weight": {"kind": "linear", "steps": 9, "end": 2}})
     file = tmp_path / "config.yaml"
@@ -191,6 +225,15 @@ def test_a_saved_configuration_is_a_file_for_config(tmp_path: Path) -> None:
             "latent: input should be a valid integer, unable to parse string as an integer, got 'x'",
         ),
         ("model: {latent: 0}", "greater than or equal to 1"),
+        (
+            "model: {kind: vqvae, quantiser: {kind: finite-scalar, values: '8,5'}}",
+            "should be a list, e.g. [8, 5, 5, 5]",
+        ),
+        ("model: {kind: vqvae, quantiser: {kind: finite-scalar, values: [8, 1]}}", "values.1: input should be greater"),
+        (
+            "model: {kind: vqvae, quantiser: {values: [8, 5]}}",
+            "values has no meaning for vector; it is for kind finite",
+        ),
         ("[1]", "should hold keys and values"),
         ("a: [", "cannot read"),
         ("objective: {kind: iwae}\nmodel: {kind: autoencoder}", "use model vae"),
@@ -229,6 +272,11 @@ def test_flags_are_checked_together_with_the_file(tmp_path: Path) -> None:
         (["--lr", "-1"], "greater than 0"),
         (["--decay", "consine"], "'consine' is none of none, cosine, plateau; did you mean cosine?"),
         (["--latent", "none"], "valid integer"),
+        (["--quantiser-values", "8,x"], "valid integer, unable to parse string as an integer, got '8,x'"),
+        (["--quantiser-values", "8,1"], "greater than or equal to 2, got '8,1'"),
+        (["--quantiser-values", "8,,5"], "valid integer"),
+        (["--quantiser-codebook", "los"], "'los' is none of ema, loss; did you mean loss?"),
+        (["--hierarchy", "3"], "'3' is none of 1, 2"),
     ],
 )
 def test_wrong_values(arguments: list[str], message: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -30,6 +31,11 @@ Start here (embedded data, no download, under a minute):
   jensen report runs/digits-vae
   jensen infer mixture --data iris
 
+Codes that are integers, with a learned prior that draws them:
+  jensen train --data digits --model vqvae --downsampling 2 --transform none \\
+      --likelihood discretised-logistic
+  jensen train prior --run runs/digits-vqvae
+
 A model that is told the class, and one whose latents come apart:
   jensen train --data digits --condition label
   jensen train --data circles --transform none --likelihood gaussian \\
@@ -39,7 +45,7 @@ A model that is told the class, and one whose latents come apart:
 
 COMMANDS = {
     "Learn": {
-        "train": ("train:train", "learn a model and write a run, or go on with one"),
+        "train": ("train:app", "learn a model and write a run, or go on with one"),
         "infer": ("infer:app", "fit a model to a table, texts or a series: mixtures, topics, regressions, ..."),
         "evaluate": ("evaluate:evaluate", "how good a run is on unseen data, and what its latents know"),
     },
@@ -59,7 +65,7 @@ COMMANDS = {
     },
 }
 
-GROUPS = {"data", "infer"}
+GROUPS = {"data", "infer", "train"}
 """Commands that hold commands."""
 
 INTERRUPTED = 130
@@ -129,7 +135,9 @@ def _one_line(error: Exception) -> str:
     """What went wrong; for the mistakes of a first try, also where to look."""
     page = f"see `{' '.join(['jensen', *(getattr(error, 'command_chain', None) or [])])} --help`"
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
-        return f"unexpected argument {error.unused_tokens[0]!r}; {page}"
+        first = error.unused_tokens[0]
+        near = error.command_chain == ("train",) and get_close_matches(first, ["prior"])
+        return f"unexpected argument {first!r}; {'did you mean `jensen train prior ...`?' if near else page}"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         given = error.keyword or next((token.keyword for token in error.argument.tokens if token.keyword), None)
         return f"{given} needs a value; {page}" if given else f"{error.argument.name} is missing; {page}"

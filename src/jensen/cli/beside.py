@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jensen.cli.conditions import own_told
 from jensen.errors import DataError, JensenError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def told_before(run: Run, arrays: Mapping[str, Any], path: Path, count: int) -> 
     """
     import torch
 
-    kind, shape = run.told, run.facts.condition_shape
+    kind, shape = own_told(run), run.facts.condition_shape
     if kind is None or shape is None:
         return None
     stored = arrays.get(CONDITIONS)

@@ -22,15 +22,19 @@ from jensen.cli.inputs import (
     read,
     require_images,
 )
+from jensen.cli.integers import as_arrays, bits_under_prior, from_arrays, size_rows
+from jensen.cli.models import coder, load_model, require_code
 from jensen.cli.options import DataDirectory, Force, RunPath, SplitName
-from jensen.cli.outputs import claim, psnr, write_arrays, write_images
+from jensen.cli.outputs import claim, psnr, write_arrays, write_images, write_words
 from jensen.cli.screen import say, table
+from jensen.cli.words import right, symbols_of, texts
 from jensen.errors import DataError, JensenError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from jensen.autoencoders import EncoderDecoder
+    from jensen.training import Run
 
 __all__ = ["decode", "encode"]
 
@@ -41,7 +45,9 @@ def encode(
     *files: Annotated[Path, Parameter(name="FILES", help="images (.png, .jpg) or arrays (.npz, .npy)")],
     output: Annotated[Path, Parameter(name=("--output", "-o"), metavar="FILE", help="where to write the codes, .npz")],
     split: Annotated[SplitName | None, Parameter(help="encode this part of the run's data instead of files")] = None,
-    half: Annotated[bool, Parameter(negative="", help="16 bits a number instead of 32")] = False,
+    half: Annotated[
+        bool, Parameter(negative="", help="16 bits a number instead of 32; not for codes that are integers")
+    ] = False,
     label: Label = None,
     attributes: Attributes = None,
     other: Other = None,
@@ -53,37 +59,49 @@ def encode(
     Where the model is conditioned, what it was told is kept beside the codes
     (decoding needs it), and counted in the ratio. An unknown label is guessed.
 
+    Codes of a vqvae are integers on a grid, (images, rows, columns), of the
+    smallest type that holds them; of two levels codes_top and codes_bottom.
+
     jensen encode runs/digits-vae --split test -o codes.npz
     jensen encode runs/mnist-vae a.png b.png -o codes.npz --half
+    jensen encode runs/mnist-vqvae --split test -o codes.npz
     """
     import torch
 
+    from jensen.autoencoders import VQVAE, EncoderDecoder
     from jensen.training import Run
 
     if bool(files) == (split is not None):
         raise JensenError("encode: give either files or --split, e.g. --split test")
     opened = Run.open(run)
+    require_code(opened, "encode")
     path = claim(output, output, (".npz",), force)
+    if half and opened.config.model.kind == "vqvae":
+        raise JensenError(f"--half is for codes of real numbers; those of {run} are integers: leave it away")
     scale = Scale.of(opened, data_directory)
     if split:
         own_condition("encode", label, attributes, other)
         inputs = examples(opened, split, None, data_directory)
     else:
         inputs = conditioned(opened, read(files, opened.facts.shape, scale), label, attributes, other)
-    model = opened.model()
+    model = load_model(opened)
+    assert isinstance(model, EncoderDecoder)
+    torch.manual_seed(0)  # where what is decoded is a draw
     told_each = _with_guesses(model, inputs.values, inputs.condition)
-    with torch.no_grad():
-        codes = torch.cat([model.encode(x, condition=known) for x, known in pieces(inputs.values, told_each)])
-    stored = codes.half() if half else codes.float()
-    if not torch.isfinite(stored).all():
-        raise JensenError("the codes do not fit 16 bits; leave --half away")
+    codes = _encoded(model, inputs.values, told_each)
+    arrays = as_arrays(model, codes) if isinstance(model, VQVAE) else {"codes": _narrow(codes, half)}
     beside = {} if told_each is None else kept(opened, told_each)
-    write_arrays(path, {"codes": stored.numpy(), **beside, **_named(files, inputs.names)})
+    write_arrays(path, {**arrays, **beside, **_named(files, inputs.names)})
     say(f"{len(codes)} codes: {path}")
-    rows = _sizes(inputs.values, stored, beside, path)
+    rows = _sizes(_bytes(opened, inputs.values), inputs.values, arrays, beside, path)
+    if isinstance(model, VQVAE):
+        rows += size_rows(model, inputs.values[0].numel(), bits_under_prior(model, codes, inputs.of_prior))
+        stored = codes
+    else:
+        stored = torch.from_numpy(arrays["codes"]).float()
     if opened.config.data.target is None:
-        restored = filled(opened, _decoded(model, stored.float(), told_each), told_each)
-        rows.append(_quality(inputs.values, restored, image=inputs.values.ndim == 4))
+        restored = filled(opened, _decoded(model, stored, told_each), told_each)
+        rows.append(_quality(opened, inputs.values, restored))
     table(rows)
 
 
@@ -93,7 +111,12 @@ def decode(
     /,
     *,
     output: Annotated[
-        Path, Parameter(name=("--output", "-o"), metavar="PATH", help="a .npz file, or a folder for one .png an image")
+        Path,
+        Parameter(
+            name=("--output", "-o"),
+            metavar="PATH",
+            help="a .npz file, a folder for one .png an image, or .txt for text",
+        ),
     ],
     label: Label = None,
     attributes: Attributes = None,
@@ -108,28 +131,36 @@ def decode(
     jensen decode runs/digits-vae codes.npz -o restored
     jensen decode runs/digits-vae codes.npz -o restored.npz
     """
+    import torch
+
+    from jensen.autoencoders import VQVAE
     from jensen.training import Run
 
     opened = Run.open(run)
-    folder = output.suffix.lower() != ".npz"
+    require_code(opened, "decode")
+    symbols = symbols_of(opened)
+    files = (".txt", ".npz") if symbols else (".npz",)
+    folder = output.suffix.lower() not in files
     if output.suffix.lower() in IMAGES:
         raise JensenError(f"--output {output}: give a folder for one .png an image, or a .npz file")
     if folder:
-        require_images(opened, "no PNG files; write .npz")
+        require_images(opened, f"no PNG files; write {' or '.join(files)}")
     else:
-        claim(output, output, (".npz",), force)
+        claim(output, output, files, force)
+    model = coder(opened, "decode")
     arrays = load_npz(codes)
-    stored, names = _codes(arrays, codes)
-    latent = opened.config.model.latent
-    if stored.shape[1] != latent:
-        raise DataError(f"{codes} holds codes of {stored.shape[1]} numbers, {run} has {latent}: from another run?")
+    stored = from_arrays(model, arrays, codes, run) if isinstance(model, VQVAE) else _codes(opened, arrays, codes)
+    names = _names(arrays, len(stored))
     if label is not None or attributes is not None:
         condition = condition_for(opened, label, attributes, len(stored))
     else:
         condition = told_before(opened, arrays, codes, len(stored))
-    values = filled(opened, _decoded(opened.model(), stored, condition), condition)
+    torch.manual_seed(0)  # where what is decoded is a draw
+    values = filled(opened, _decoded(model, stored, condition), condition)
     if folder:
         write_images(output, values, names, force)
+    elif output.suffix.lower() == ".txt":
+        write_words(output, texts(values, symbols, names))
     else:
         own = values if opened.config.data.target is not None else Scale.of(opened, data_directory).to_own(values)
         write_arrays(output, {"images" if values.ndim == 4 else "values": own.numpy(), "names": names})
@@ -150,6 +181,13 @@ def _with_guesses(model: EncoderDecoder, values: Tensor, condition: Tensor | Non
     return torch.where(condition.any(1, keepdim=True), condition, guesses)
 
 
+def _encoded(model: EncoderDecoder, values: Tensor, condition: Tensor | None) -> Tensor:
+    import torch
+
+    with torch.no_grad():
+        return torch.cat([model.encode(x, condition=known) for x, known in pieces(values, condition)])
+
+
 def _decoded(model: EncoderDecoder, codes: Tensor, condition: Tensor | None) -> Tensor:
     import torch
 
@@ -157,21 +195,43 @@ def _decoded(model: EncoderDecoder, codes: Tensor, condition: Tensor | None) -> 
         return torch.cat([model.decode(part, condition=known) for part, known in pieces(codes, condition)])
 
 
-def _codes(arrays: Mapping[str, Any], path: Path) -> tuple[Tensor, list[str]]:
-    """Codes (B, latent) float32 and a name for each."""
-    import numpy as np
+def _narrow(codes: Tensor, half: bool) -> Any:
+    """Codes as an array of 32 or 16 bits a number."""
+    import torch
+
+    stored = codes.half() if half else codes.float()
+    if not torch.isfinite(stored).all():
+        raise JensenError("the codes do not fit 16 bits; leave --half away")
+    return stored.numpy()
+
+
+def _codes(run: Run, arrays: Mapping[str, Any], path: Path) -> Tensor:
+    """Codes of real numbers, (B, latent) float32."""
     import torch
 
     codes: Any = arrays.get("codes")
-    if codes is None or codes.ndim != 2 or codes.dtype.kind != "f" or len(codes) == 0:
+    if codes is None or codes.ndim < 2 or codes.dtype.kind not in "fiu" or len(codes) == 0:
         raise DataError(f"{path} holds no codes (an array 'codes', a row an image); `jensen encode` writes such files")
+    if codes.dtype.kind in "iu":
+        raise DataError(f"{path} holds integers, but the codes of {run.path} are real numbers: from another run?")
+    latent = run.config.model.latent
+    if codes.shape[1:] != (latent,):
+        size = " x ".join(map(str, codes.shape[1:]))
+        raise DataError(f"{path} holds codes of {size} numbers, {run.path} has {latent}: from another run?")
     tensor = torch.from_numpy(codes.astype("float32"))
     if not torch.isfinite(tensor).all():
         raise DataError(f"{path} has codes that are not finite")
+    return tensor
+
+
+def _names(arrays: Mapping[str, Any], count: int) -> list[str]:
+    """A name for each of so many codes, one that a file can have."""
+    import numpy as np
+
     stored = arrays.get("names", np.array([], "S"))
     names = [name.decode("utf-8", "replace") for name in stored.tolist()] if stored.dtype.kind == "S" else []
-    safe = len(set(names)) == len(codes) and all(name and Path(name).name == name for name in names)
-    return tensor, names if safe else [f"{place:05d}" for place in range(len(codes))]
+    safe = len(set(names)) == count and all(name and Path(name).name == name for name in names)
+    return names if safe else [f"{place:05d}" for place in range(count)]
 
 
 def _named(files: Sequence[Path], names: Sequence[str]) -> dict[str, Any]:
@@ -182,14 +242,26 @@ def _named(files: Sequence[Path], names: Sequence[str]) -> dict[str, Any]:
     return {"names": np.array([name.encode("utf-8") for name in names])} if images else {}
 
 
-def _sizes(values: Tensor, codes: Tensor, beside: Mapping[str, Any], path: Path) -> list[tuple[str, str, str]]:
-    """Bytes in and out. Values count as they are usually kept: a byte a pixel, four a number of a table."""
-    width = 1 if values.ndim == 4 else 4
-    before, after = values.numel() * width, codes.numel() * codes.element_size()
+def _bytes(run: Run, values: Tensor) -> int:
+    """Bytes that a value is usually kept in: one of a pixel, as few as its levels take of a signal, else four."""
+    if values.ndim == 4:
+        return 1
+    levels = run.own_facts.levels if values.ndim == 3 and run.config.data.target is None else None
+    return 4 if levels is None else 1 if levels <= 256 else 2
+
+
+def _sizes(
+    width: int, values: Tensor, arrays: Mapping[str, Any], beside: Mapping[str, Any], path: Path
+) -> list[tuple[str, str, str]]:
+    """Bytes in and out; `width`: bytes a value of what goes in."""
+    before, after = values.numel() * width, sum(array.nbytes for array in arrays.values())
     shape = " x ".join(str(size) for size in values.shape[1:])
+    each = " and ".join(" x ".join(str(size) for size in array.shape[1:]) for array in arrays.values())
+    (first, *_) = arrays.values()
+    unit = "code" if first.dtype.kind in "iu" else "number"
     rows = [
         ("in", f"{before:,} bytes", f"{len(values)} of {shape}, {8 * width} bits a value"),
-        ("out", f"{after:,} bytes", f"{len(codes)} of {codes.shape[1]}, {8 * codes.element_size()} bits a number"),
+        ("out", f"{after:,} bytes", f"{len(values)} of {each}, {8 * first.itemsize} bits a {unit}"),
     ]
     size = ("file", f"{path.stat().st_size:,} bytes", "with its header")
     if not beside:
@@ -204,8 +276,14 @@ def _sizes(values: Tensor, codes: Tensor, beside: Mapping[str, Any], path: Path)
     ]
 
 
-def _quality(values: Tensor, restored: Tensor, image: bool) -> tuple[str, str, str]:
-    if image:
-        return "PSNR", f"{psnr(values, restored):.2f} dB", "of the restored images"
+def _quality(run: Run, values: Tensor, restored: Tensor) -> tuple[str, str, str]:
+    if symbols := symbols_of(run):
+        return "right", f"{right(values, restored, symbols):.2%}", "of the symbols are restored as they were"
+    if values.ndim == 4 or run.own_facts.levels is not None:
+        return (
+            "PSNR",
+            f"{psnr(values, restored):.2f} dB",
+            f"of the restored {'images' if values.ndim == 4 else 'signals'}",
+        )
     error = math.sqrt((values - restored).square().mean().item())
-    return "error", f"{error:.4f}", "root mean square, in standard deviations of a column"
+    return "error", f"{error:.4f}", "root mean square, in standard deviations of the training data"

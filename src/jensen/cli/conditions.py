@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jensen.training import Run
+    from jensen.training.run import Told
 
 __all__ = [
     "Attributes",
@@ -26,6 +27,7 @@ __all__ = [
     "condition_for",
     "filled",
     "in_words",
+    "own_told",
     "part_shown",
 ]
 
@@ -48,21 +50,37 @@ FAR = 4.0
 """Standard deviations from the mean of the training data, beyond which hardly any of them lie."""
 
 
-def condition_for(run: Run, label: str | None = None, attributes: str | None = None, n: int = 1) -> Tensor | None:
+def own_told(run: Run) -> Told | None:
+    """What the networks of a run's model are told; `run.told` is also what the prior over its codes alone is told."""
+    return None if run.config.data.condition is None else run.told
+
+
+def condition_for(
+    run: Run, label: str | None = None, attributes: str | None = None, n: int = 1, *, sampling: bool = False
+) -> Tensor | None:
     """What the user says, as the model is told it: n equal rows, (n, *condition_shape) float32.
 
     A label is one-hot; all zero where none is given and the run was trained with labels unknown. Attributes like
     ``x=3.5,radius=2`` are standardised as in training. None for a run that is conditioned on nothing.
+
+    Args:
+        run: whose model is told it.
+        label: a class.
+        attributes: values of properties.
+        n: rows.
+        sampling: whether codes are drawn, so that it may be the prior over codes that is told it.
 
     Raises:
         JensenError: the run needs to be told something else, or nothing; an unknown class or name; no number.
     """
     import torch
 
-    kind, facts = run.told, run.facts
+    kind, facts = run.told if sampling else own_told(run), run.facts
     for name, given, wanted in (("--label", label, "label"), ("--attributes", attributes, "properties")):
         if given is not None and kind != wanted:
-            what = "nothing" if kind is None else run.config.data.condition
+            what = "nothing" if kind is None else run.condition
+            if run.told is not None and kind is None:
+                what = "nothing but the draw of its codes"
             raise JensenError(f"{run.path} is conditioned on {what}; leave {name} out")
     if kind is None or facts.condition_shape is None:
         return None
@@ -78,7 +96,7 @@ def condition_for(run: Run, label: str | None = None, attributes: str | None = N
         row = _standardised(run, attributes)
     else:
         raise JensenError(
-            f"{run.path} is conditioned on {run.config.data.condition}, an image or a part of one, which only examples "
+            f"{run.path} is conditioned on {run.condition}, an image or a part of one, which only examples "
             "or files can give"
         )
     return row.expand(n, *row.shape).clone()
@@ -148,9 +166,7 @@ def _standardised(run: Run, attributes: str | None) -> Tensor:
         f"{name}={mean:.3g}" for name, mean in zip(facts.condition_names, facts.condition_mean, strict=True)
     )
     if attributes is None:
-        raise JensenError(
-            f"{run.path} is conditioned on {run.config.data.condition}: say their values, e.g. --attributes {form}"
-        )
+        raise JensenError(f"{run.path} is conditioned on {run.condition}: say their values, e.g. --attributes {form}")
     values: dict[str, float] = {}
     for pair in attributes.split(","):
         name, equals, number = (part.strip() for part in pair.partition("="))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FURTHER", "Written", "write_evaluation"]
 
-FURTHER = ("information", "disentanglement", "udr", "classification")
+FURTHER = ("information", "disentanglement", "udr", "classification", "code_usage", "quality")
 """Sections of the file beside the numbers of the bound, which every evaluation measures anew."""
 
 

@@ -3,8 +3,9 @@
 The rule, so that nobody needs a table of all names: a flag is the key without its section (`model.latent` is
 ``--latent``, `model.net.width` is ``--net-width``), and what a section is goes by the section's own name
 (`model.kind` is ``--model``, `model.net.kind` is ``--net``). A schedule's name sets the value at its end, or the
-constant one (``--kl-weight 4``); ``--kl-weight-schedule linear --kl-weight-steps 2000`` makes it move. `RENAMES` holds
-the rest.
+constant one (``--kl-weight 4``); ``--kl-weight-schedule linear --kl-weight-steps 2000`` makes it move. A list is given
+with commas (``--quantiser-values 8,5,5,5``). `RENAMES` holds the rest. The flags of `jensen train prior` are made from
+the keys of `PriorConfig` in the same way.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from __future__ import annotations
 import difflib
 import inspect
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from cyclopts import Group, Parameter, Token
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -24,9 +25,21 @@ from pydantic.fields import FieldInfo
 
 from jensen.config import Config, Schedule
 from jensen.errors import ConfigError
-from jensen.sections import read_yaml
+from jensen.sections import Section, read_yaml
 
-__all__ = ["COMMON", "Key", "assemble", "config_keys", "parameters", "section_parameters"]
+__all__ = [
+    "COMMON",
+    "PRIOR_COMMON",
+    "Key",
+    "assemble",
+    "assemble_as",
+    "config_keys",
+    "parameters",
+    "section_parameters",
+]
+
+SECTIONS = ("data", "model", "objective", "train")
+"""Sections whose names stand in no flag of what is in them."""
 
 RENAMES = {"data.name": "data", "data.directory": "data-dir"}
 
@@ -40,25 +53,37 @@ COMMON = {
     "latent",
     "likelihood",
     "net",
+    "downsampling",
+    "hierarchy",
+    "quantiser",
+    "quantiser-codes",
+    "quantiser-dim",
+    "autoregressive",
     "objective",
     "beta",
     "samples",
     "kl-weight",
 }
-COMMON |= {"epochs", "batch-size", "lr", "patience", "accelerator", "compile", "tensorboard", "seed"}
+TRAINING = {"epochs", "batch-size", "lr", "patience", "accelerator", "compile", "tensorboard", "seed"}
+COMMON |= TRAINING
 """Flags on the first page of help; ``--help-all`` shows every one."""
+PRIOR_COMMON = TRAINING | {"condition", "net", "net-width", "net-depth", "net-heads", "net-dropout"}
+"""The same of `jensen train prior`."""
 
-METAVARS = {int: "INT", float: "NUMBER", Path: "PATH", str: "NAME"}
+Whole = TypeVar("Whole", bound=Section)
+
+METAVARS = {int: "INT", float: "NUMBER", Path: "PATH", str: "NAME", tuple: "INT,INT,..."}
 
 
 @dataclass(frozen=True)
 class Key:
-    """A leaf of `Config`: where it is, its flag (without dashes), what may stand there and what it means."""
+    """A leaf of a configuration: where it is, its flag (without dashes), what may stand there and what it means."""
 
     path: tuple[str, ...]
     flag: str
     field: FieldInfo
     description: str
+    default: Any
 
     @property
     def dotted(self) -> str:
@@ -67,23 +92,48 @@ class Key:
 
     @property
     def heading(self) -> str:
-        """The heading it stands under in the help: its section, or Training for keys without one."""
-        return {"data": "Data", "model": "Model", "objective": "Objective"}.get(self.path[0], "Training")
+        """The heading it stands under in the help: its section, or Training for most keys without one."""
+        own = {"data": "Data", "model": "Model", "objective": "Objective", "net": "Prior", "condition": "Prior"}
+        return own.get(self.path[0], "Training")
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it takes several values."""
+        return get_origin(_bare(self.field.annotation)) is tuple
 
 
-def config_keys(section: type[BaseModel] = Config, path: tuple[str, ...] = (), about: str = "") -> Iterator[Key]:
-    """Every key of the configuration, in its order; `about` describes the schedule that `section` belongs to."""
+def config_keys(
+    section: type[BaseModel] = Config,
+    path: tuple[str, ...] = (),
+    about: str = "",
+    defaults: Mapping[str, Any] | None = None,
+) -> Iterator[Key]:
+    """Every key of the configuration, in its order.
+
+    Args:
+        section: whose keys.
+        path: where it is in the whole.
+        about: describes the schedule that `section` belongs to.
+        defaults: values that the whole has in place of the section's own defaults.
+    """
     for name, field in section.model_fields.items():
         here = (*path, name)
         inner = field.annotation
+        default = field.get_default(call_default_factory=True)
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from config_keys(inner, here, field.description or "")
+            yield from config_keys(inner, here, field.description or "", _others(default))
         else:
             is_value = issubclass(section, Schedule) and name == "end"
             description = about if is_value else field.description
             own = field.json_schema_extra.get("flag") if isinstance(field.json_schema_extra, dict) else None
             flag = str(own) if own else _flag(here, issubclass(section, Schedule))
-            yield Key(here, flag, field, description or "")
+            yield Key(here, flag, field, description or "", (defaults or {}).get(name, default))
+
+
+def _others(section: BaseModel) -> dict[str, Any]:
+    """Values of a section that are not its class's defaults."""
+    plain = dict(type(section)())
+    return {name: value for name, value in section if value != plain[name]}
 
 
 def _flag(path: tuple[str, ...], scheduled: bool) -> str:
@@ -95,18 +145,22 @@ def _flag(path: tuple[str, ...], scheduled: bool) -> str:
         name = {"end": "", "kind": "schedule"}.get(name, name)
     elif name == "kind":
         name = ""
-    parts = [*parents[1:], name] if name or parents[1:] else parents
+    inner = parents[1:] if parents and parents[0] in SECTIONS else parents
+    parts = [*inner, name] if name or inner else parents
     return "-".join(part for part in parts if part).replace("_", "-")
 
 
-def parameters(show_all: bool = False) -> list[inspect.Parameter]:
-    """One keyword-only parameter for every key of `Config`, named as in `Key.dotted` with ``__`` for the dot.
+def parameters(
+    show_all: bool = False, section: type[BaseModel] = Config, common: Container[str] = frozenset(COMMON)
+) -> list[inspect.Parameter]:
+    """One keyword-only parameter for every key of `section`, named as in `Key.dotted` with ``__`` for the dot.
 
-    Their annotations tell cyclopts the flag, its help, default and choices; `show_all` also shows the rarer ones.
+    Their annotations tell cyclopts the flag, its help, default and choices; `show_all` shows also those that are not
+    `common`.
     """
-    headings = ("Data", "Model", "Objective", "Training")
+    headings = ("Data", "Model", "Prior", "Objective", "Training")
     groups = {heading: Group(heading, sort_key=10 + place) for place, heading in enumerate(headings)}
-    return [_parameter(key, groups[key.heading], show_all or key.flag in COMMON) for key in config_keys()]
+    return [_parameter(key, groups[key.heading], show_all or key.flag in common) for key in config_keys(section)]
 
 
 def section_parameters(section: type[BaseModel], group_of: Callable[[str], Group]) -> list[inspect.Parameter]:
@@ -118,15 +172,17 @@ def section_parameters(section: type[BaseModel], group_of: Callable[[str], Group
 
 
 def _parameter(key: Key, group: Group, show: bool) -> inspect.Parameter:
-    default = key.field.get_default(call_default_factory=True)
+    default = key.default
     kind = _bare(key.field.annotation)
-    hint = kind if default is not None else kind | None
+    # cyclopts would take several words for a list, which is one here.
+    optional = default is None or type(None) in get_args(key.field.annotation)
+    hint = Any if key.is_list else kind | None if optional else kind
     described = Parameter(
         name=f"--{key.flag}",
         group=group,
         help=key.description,
         show=show,
-        metavar=METAVARS.get(kind),
+        metavar=METAVARS.get(tuple if key.is_list else kind),
         converter=None if kind is bool else _converter(key),
         negative_iterable="",
         negative_none="",
@@ -155,14 +211,13 @@ def _converter(key: Key) -> Any:
         optional = type(None) in get_args(annotation)
         if optional and text == "none":
             return None
-        choices = get_args(annotation) if get_origin(annotation) is Literal else ()
-        if choices and text not in choices:
-            close = difflib.get_close_matches(text, choices, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"{text!r} is none of {', '.join(choices)}{hint}")
+        bare = _bare(annotation)
+        choices = {str(choice): choice for choice in get_args(bare)} if get_origin(bare) is Literal else {}
+        if choices:
+            return _chosen(text, choices)
         whole: Any = Annotated[(annotation, *metadata)] if metadata else annotation
         try:
-            return TypeAdapter(whole).validate_python(text)
+            return TypeAdapter(whole).validate_python(text.split(",") if key.is_list else text)
         except ValidationError as error:
             message = error.errors()[0]["msg"]
             raise ValueError(f"{message[0].lower()}{message[1:]}, got {text!r}") from None
@@ -170,13 +225,32 @@ def _converter(key: Key) -> Any:
     return convert
 
 
+def _chosen(text: str, choices: Mapping[str, Any]) -> Any:
+    """What a word stands for; ValueError for another word."""
+    if text not in choices:
+        close = difflib.get_close_matches(text, choices, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"{text!r} is none of {', '.join(choices)}{hint}")
+    return choices[text]
+
+
 def assemble(given: Mapping[str, Any], file: Path | None = None) -> Config:
+    """`assemble_as` of a whole run's configuration."""
+    return assemble_as(Config, given, file)
+
+
+def assemble_as(section: type[Whole], given: Mapping[str, Any], file: Path | None = None) -> Whole:
     """The configuration from flags (by parameter name, see `parameters`) over a YAML file over defaults.
+
+    Args:
+        section: the class of the configuration.
+        given: values by parameter name.
+        file: keys and values of the same configuration; None: there is no file.
 
     Raises:
         ConfigError: an unknown key in the file (with what was probably meant), a wrong value or combination of values.
     """
-    values = _read(file) if file is not None else {}
+    values = _read(file, section) if file is not None else {}
     merged = deepcopy(values)
     for name, value in given.items():
         *parents, last = name.split("__")
@@ -185,24 +259,25 @@ def assemble(given: Mapping[str, Any], file: Path | None = None) -> Config:
             place = place.setdefault(parent, {})
         place[last] = value
     try:
-        return Config(**merged)
+        return section(**merged)
     except ConfigError:
         if file is not None:
-            _blame(file, values)
+            _blame(file, values, section)
         raise
 
 
-def _blame(file: Path, values: Mapping[str, Any]) -> None:
+def _blame(file: Path, values: Mapping[str, Any], section: type[Section]) -> None:
     """Raise the fault with the file's name if the file is at fault without any flag."""
     try:
-        Config(**values)
+        section(**values)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, section: type[Section]) -> dict[str, Any]:
     """The file's keys and values, with an unknown key or a section that is none refused by name."""
-    known = [key.path for key in config_keys()]
+    keys = {key.path: key for key in config_keys(section)}
+    known = list(keys)
     sections = {path[:length] for path in known for length in range(1, len(path))}
 
     def check(values: dict[Any, Any], path: tuple[str, ...]) -> dict[str, Any]:
@@ -214,6 +289,8 @@ def _read(file: Path) -> dict[str, Any]:
                     raise ConfigError(f"{file}: {'.'.join(here)} should hold keys and values, not {value!r}")
                 checked[here[-1]] = check(value or {}, here)
             elif here in known:
+                if keys[here].is_list and isinstance(value, str | int):
+                    raise ConfigError(f"{file}: {'.'.join(here)} should be a list, e.g. [8, 5, 5, 5], not {value!r}")
                 checked[here[-1]] = value
             else:
                 raise ConfigError(f"{file}: unknown key {'.'.join(here)}{_meant(here, known)}")

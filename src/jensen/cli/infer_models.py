@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from jensen.config import Count, NonNegative, Positive
+from jensen.config.names import Count, NonNegative, Positive
 from jensen.sections import Section
 
 __all__ = ["MODELS", "Climb", "Model", "Reads", "Restarts", "Steps", "bound_name"]

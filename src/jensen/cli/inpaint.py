@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from jensen.cli.drawing import say_if_uniform
 from jensen.cli.inputs import Inputs, clean_data, conditioned, examples, read, require_images
+from jensen.cli.models import load_model
 from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
 from jensen.cli.outputs import claim, put, write_arrays
 from jensen.cli.sample import Temperature
@@ -68,7 +70,8 @@ def inpaint(
         require_images(opened, "no picture of them; write .npz")
     inputs = _inputs(opened, files, number, split, data_directory)
     assert inputs.condition is not None
-    model = opened.model()
+    model = load_model(opened)
+    say_if_uniform(opened, model)
     torch.manual_seed(seed)
     try:
         filled = fill_in(model, inputs.condition, samples, temperature)

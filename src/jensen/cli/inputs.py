@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jensen.cli.conditions import condition_for, part_shown
+from jensen.cli.conditions import condition_for, own_told, part_shown
 from jensen.errors import DataError, JensenError
 
 if TYPE_CHECKING:
@@ -51,21 +51,28 @@ class Inputs:
     """(B, *shape) float32"""
     names: list[str]
     condition: Tensor | None = None
-    """what the model is told of each, (B, *condition_shape) float32; None: nothing"""
+    """what encoder and decoder are told of each, (B, *condition_shape) float32; None: nothing"""
+    of_prior: Tensor | None = None
+    """what a prior over codes is told of each; None: nothing, or nobody knows"""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Between a table's own units and the standardised ones that a model sees; images are left alone."""
+    """Between a table's own units and the standardised ones that a model sees; values in [0, 1] are left alone."""
 
     mean: Tensor | None = None
     sd: Tensor | None = None
+    levels: int | None = None
+    """of a signal in [0, 1]: integers are levels from 0 to `levels` - 1"""
 
     @classmethod
     def of(cls, run: Run, directory: Path | None = None) -> Scale:
-        """That of a run; reads the run's data if they are a table."""
-        if len(run.facts.shape) == 3:
+        """That of a run; reads the run's data if they are standardised."""
+        facts = run.own_facts
+        if len(facts.shape) == 3:
             return cls()
+        if len(facts.shape) == 2 and facts.levels is not None and run.config.data.target is None:
+            return cls(levels=facts.levels)
         transform = clean_data(run, directory).test.transform_function
         return cls(transform.mean, transform.sd)
 
@@ -97,7 +104,8 @@ def examples(run: Run, split: str, places: Sequence[int] | None, directory: Path
     if beyond:
         raise DataError(f"there is no example {beyond[0]}: the {split} split has 0 to {len(part) - 1}")
     batch = part.batch(torch.tensor(wanted))
-    return Inputs(batch.x, [f"{split}-{place:05d}" for place in wanted], batch.condition)
+    names = [f"{split}-{place:05d}" for place in wanted]
+    return Inputs(batch.x, names, None if own_told(run) is None else batch.condition, batch.condition)
 
 
 def conditioned(
@@ -112,13 +120,13 @@ def conditioned(
         JensenError: the run needs to be told something that is not given, or something else.
         DataError: `other` cannot be read, or does not fit.
     """
-    kind, count = run.told, len(inputs.values)
+    kind, count = own_told(run), len(inputs.values)
     if other is not None and kind != "image":
         raise JensenError(f"{run.path} is conditioned on {run.config.data.condition or 'nothing'}; leave --other out")
     if kind not in ("image", "part") or label is not None or attributes is not None:
-        return replace(inputs, condition=condition_for(run, label, attributes, count))
+        return _told(inputs, condition_for(run, label, attributes, count))
     if kind == "part":
-        return replace(inputs, condition=part_shown(run, inputs.values))
+        return _told(inputs, part_shown(run, inputs.values))
     shape = run.facts.condition_shape
     if other is None or shape is None:
         raise JensenError(
@@ -127,7 +135,12 @@ def conditioned(
     images = read([other], shape).values
     if len(images) not in (1, count):
         raise DataError(f"{other} holds {len(images)} images for {count} files; give one for each, or one for all")
-    return replace(inputs, condition=images.expand(count, *shape))
+    return _told(inputs, images.expand(count, *shape))
+
+
+def _told(inputs: Inputs, condition: Tensor | None) -> Inputs:
+    """With what is told to encoder and decoder, and so to a prior over codes."""
+    return replace(inputs, condition=condition, of_prior=condition)
 
 
 def pieces(values: Tensor, condition: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -162,7 +175,7 @@ def read(paths: Sequence[Path], shape: tuple[int, ...], scale: Scale | None = No
         if not path.is_file():
             raise DataError(f"{path}: no such file")
         if path.suffix.lower() in ARRAYS:
-            stored = _fitted(_array(path), shape, path)
+            stored = _fitted(_array(path), shape, path, None if scale is None else scale.levels)
             values.append((scale or Scale()).to_model(torch.from_numpy(stored)))
             several = [f"{path.stem}-{place:05d}" for place in range(len(stored))]
             names.extend(several if len(stored) > 1 else [path.stem])
@@ -227,12 +240,11 @@ def _array(path: Path) -> npt.NDArray[Any]:
     return array
 
 
-def _fitted(array: npt.NDArray[Any], shape: tuple[int, ...], path: Path) -> npt.NDArray[np.float32]:
-    """As (B, *shape) float32, images in [0, 1]; one example, or one channel left out, is understood."""
+def _fitted(array: npt.NDArray[Any], shape: tuple[int, ...], path: Path, levels: int | None) -> npt.NDArray[np.float32]:
+    """As (B, *shape) float32, images and signals on levels in [0, 1]; one example, or one channel left out, is fine."""
     import numpy as np
 
-    image = len(shape) == 3
-    accepted = [shape, shape[1:]] if image and shape[0] == 1 else [shape]
+    accepted = [shape, shape[1:]] if len(shape) > 1 and shape[0] == 1 else [shape]
     if array.shape[1:] not in accepted and array.shape in accepted:
         array = array[None]
     if array.shape[1:] not in accepted or len(array) == 0:
@@ -242,14 +254,18 @@ def _fitted(array: npt.NDArray[Any], shape: tuple[int, ...], path: Path) -> npt.
     values = array.reshape(len(array), *shape).astype(np.float32)
     if not np.isfinite(values).all():
         raise DataError(f"{path} has values that are not finite; remove or replace them")
-    if image:
+    if len(shape) == 3:
         values = values / np.float32(255) if array.dtype == np.uint8 else values
-        if values.min() < 0 or values.max() > 1:
-            raise DataError(
-                f"{path} has values from {values.min():g} to {values.max():g}; images should be uint8 (0 to 255) or "
-                "in [0, 1]"
-            )
+        _require_unit(values, path, "images should be uint8 (0 to 255) or in [0, 1]")
+    elif levels is not None:
+        values = values / np.float32(levels - 1) if array.dtype.kind in "iu" else values
+        _require_unit(values, path, f"signals should be integers (0 to {levels - 1}) or in [0, 1]")
     return values
+
+
+def _require_unit(values: npt.NDArray[np.float32], path: Path, wanted: str) -> None:
+    if values.min() < 0 or values.max() > 1:
+        raise DataError(f"{path} has values from {values.min():g} to {values.max():g}; {wanted}")
 
 
 def _image(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

@@ -17,6 +17,7 @@ __all__ = [
     "RunPath",
     "Seed",
     "SplitName",
+    "trained",
     "whole",
 ]
 
@@ -40,9 +41,9 @@ def whole(least: int = 0) -> Callable[[Any, Sequence[Token]], int]:
 SplitName = Literal["train", "valid", "test"]
 
 
-def _trained(_: Any, path: Path) -> None:
+def trained(_: Any, path: Path | None) -> None:
     """Refuse the folder of a posterior where a trained model is wanted."""
-    if (path / POSTERIOR_FILE).is_file():
+    if path is not None and (path / POSTERIOR_FILE).is_file():
         raise ValueError(
             f"{path} holds a posterior, not a model of `jensen train`: use `jensen infer predict` or `jensen report`"
         )
@@ -52,7 +53,7 @@ POSTERIOR_FILE = "posterior.safetensors"
 """as in jensen.inference.store, which imports torch"""
 
 AnyRunPath = Annotated[Path, Parameter(name="RUN", help="run directory, e.g. runs/digits-vae")]
-RunPath = Annotated[Path, Parameter(name="RUN", help="run directory, e.g. runs/digits-vae", validator=_trained)]
+RunPath = Annotated[Path, Parameter(name="RUN", help="run directory, e.g. runs/digits-vae", validator=trained)]
 Output = Annotated[
     Path | None,
     Parameter(name=("--output", "-o"), metavar="FILE", help="where to write, if not into the run's figures/"),

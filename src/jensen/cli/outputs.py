@@ -19,7 +19,7 @@ from jensen.files import UNFINISHED, write_atomically
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["claim", "free", "psnr", "put", "writable", "write_arrays", "write_columns", "write_images"]
+__all__ = ["claim", "free", "psnr", "put", "writable", "write_arrays", "write_columns", "write_images", "write_words"]
 
 
 def free(path: Path) -> Path:
@@ -130,6 +130,11 @@ def write_images(folder: Path, images: Tensor, names: Sequence[str], force: bool
         flat = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
         put(path, partial(Image.fromarray(flat).save, format="PNG"))
     return paths
+
+
+def write_words(path: Path, text: str) -> None:
+    """Text, as UTF-8, with a line end behind it."""
+    put(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
 
 
 def psnr(images: Tensor, made: Tensor) -> float:

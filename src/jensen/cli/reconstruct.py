@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from jensen.cli.conditions import Attributes, Label, Other, filled
+from jensen.cli.conditions import Attributes, Label, Other, filled, own_told
 from jensen.cli.inputs import (
     Scale,
     clean_data,
@@ -20,9 +20,11 @@ from jensen.cli.inputs import (
     require_images,
     require_same,
 )
+from jensen.cli.models import coder, require_code
 from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
-from jensen.cli.outputs import claim, free, psnr, put, write_arrays, write_images
+from jensen.cli.outputs import claim, free, psnr, put, write_arrays, write_images, write_words
 from jensen.cli.screen import say, table
+from jensen.cli.words import right, symbols_of, texts
 from jensen.config import Corruption
 from jensen.errors import JensenError
 
@@ -68,29 +70,49 @@ def reconstruct(
     jensen reconstruct runs/mnist-vae mine.png -o mine-again.png
     jensen reconstruct runs/mnist-conditional three.png --label 3
     """
+    import torch
+
     from jensen.plots import reconstructions, save, table_reconstructions
     from jensen.training import Run
 
     opened = Run.open(run)
+    require_code(opened, "reconstruct")
     require_same(opened, "reconstruct")
-    image = len(opened.facts.shape) == 3
-    path = claim(output, run / "figures" / "reconstructions.png", (".png", ".npz"), force)
+    image, symbols = len(opened.facts.shape) == 3, symbols_of(opened)
+    path = _claimed(opened, output, force)
     scale = Scale.of(opened, data_directory)
     if files:
         inputs = conditioned(opened, read(files, opened.facts.shape, scale), label, attributes, other)
     else:
         own_condition("reconstruct", label, attributes, other)
         inputs = examples(opened, split, _first(opened, number, split, data_directory), data_directory)
-    made = filled(opened, through(opened.model(), inputs.values, inputs.condition), inputs.condition)
-    if path.suffix == ".npz":
+    torch.manual_seed(0)  # where what is decoded is a draw
+    made = filled(opened, through(coder(opened, "reconstruct"), inputs.values, inputs.condition), inputs.condition)
+    if symbols:
+        quality = f"{right(inputs.values, made, symbols):.2%} of the symbols as they were"
+    else:
+        error = (inputs.values - made).square().mean().item()
+        quality = (f"PSNR {psnr(inputs.values, made):.2f} dB, " if image else "") + f"mean squared error {error:.5f}"
+    if path is None or path.suffix == ".txt":
+        names = [name for each in inputs.names for name in (each, f"{each}, restored")]
+        text = texts(torch.stack([inputs.values, made], 1).flatten(0, 1), symbols, names)
+        say(text) if path is None else write_words(path, text)
+    elif path.suffix == ".npz":
         originals, copies = scale.to_own(inputs.values), scale.to_own(made)
         write_arrays(path, {"originals": originals.numpy(), "reconstructions": copies.numpy()})
     else:
         figure = (reconstructions if image else table_reconstructions)(inputs.values, made)
         put(path, lambda temporary: save(figure, temporary))
-    error = (inputs.values - made).square().mean().item()
-    quality = f"PSNR {psnr(inputs.values, made):.2f} dB, " if image else ""
-    say(f"{len(made)} reconstructions, {quality}mean squared error {error:.5f}: {path}")
+    say(f"{len(made)} reconstructions, {quality}" + ("" if path is None else f": {path}"))
+
+
+def _claimed(run: Run, output: Path | None, force: bool) -> Path | None:
+    """Where to write; None: text, on the screen."""
+    if symbols_of(run):
+        return None if output is None else claim(output, output, (".txt", ".npz"), force)
+    drawn = len(run.facts.shape) != 2
+    suffixes = (".png", ".npz") if drawn else (".npz",)
+    return claim(output, run.path / "figures" / f"reconstructions{suffixes[0]}", suffixes, force)
 
 
 def denoise(
@@ -131,12 +153,13 @@ def denoise(
     from jensen.training import Run
 
     opened = Run.open(run)
+    require_code(opened, "denoise")
     require_same(opened, "denoise")
     require_images(opened, "nothing to denoise here")
     if files:
         folder = free(run / "denoised") if output is None else output
         inputs = conditioned(opened, read(files, opened.facts.shape), label, attributes, other)
-        write_images(folder, through(opened.model(), inputs.values, inputs.condition), inputs.names, force)
+        write_images(folder, through(coder(opened, "denoise"), inputs.values, inputs.condition), inputs.names, force)
         say(f"{len(inputs.names)} images: {folder}")
         return
     own_condition("denoise", label, attributes, other)
@@ -163,7 +186,7 @@ def _before_and_after(
     torch.manual_seed(seed)
     split = clean_data(run, directory, **changes).test
     batch = split.batch(torch.arange(min(number, len(split))))
-    made = through(run.model(), batch.x, batch.condition)
+    made = through(coder(run, "denoise"), batch.x, None if own_told(run) is None else batch.condition)
     figure = reconstructions(batch.target, made, corrupted=batch.x)
     put(path, lambda temporary: save(figure, temporary))
     say(f"{len(made)} test images, corruption {changes['corruption']} {changes['corruption_strength']}: {path}")

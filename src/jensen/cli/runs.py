@@ -12,6 +12,7 @@ from jensen.cli.infer_facts import FACTS_FILE, Facts
 from jensen.cli.infer_file import FILE_FACTS, FIT_FILE, FileFacts
 from jensen.cli.infer_models import bound_name
 from jensen.cli.infer_run import InferenceRun, is_interrupted
+from jensen.cli.models import codes_in_words
 from jensen.cli.options import POSTERIOR_FILE
 from jensen.cli.screen import say, table
 from jensen.errors import CheckpointError, DataError, JensenError
@@ -94,7 +95,7 @@ def _saved(path: Path) -> tuple[str, ...]:
 def _row(run: Run) -> tuple[str, ...]:
     config = run.config
     try:
-        history, finished = run.history(), run.finished
+        history, finished, model, after = run.history(), run.finished, _model(run), _prior_state(run)
     except JensenError as error:
         return str(run.path), config.data.name, config.model.kind, "-", "-", f"damaged: {error}"
     top = best(history)
@@ -102,8 +103,30 @@ def _row(run: Run) -> tuple[str, ...]:
     return (
         str(run.path),
         config.data.name,
-        f"{config.model.kind} {config.model.latent}",
+        model,
         f"{done} of {config.train.epochs}",
         f"{top.name} {top.value:.2f}" if top else "-",
-        "finished" if finished else f"stopped: jensen train --resume {run.path}",
+        after if finished else f"stopped: jensen train --resume {run.path}",
     )
+
+
+def _model(run: Run) -> str:
+    """The model, the size of its code, and how far the prior over it came."""
+    config = run.config.model
+    if config.kind == "autoregressive":
+        return f"{config.kind} {config.autoregressive.kind}"
+    if config.kind != "vqvae":
+        return f"{config.kind} {config.latent}"
+    words, prior = f"{config.kind} {codes_in_words(run)}", run.prior
+    if prior is None:
+        return words
+    return f"{words}, prior {len(prior.history().get('epoch', []))} of {prior.config.train.epochs}"
+
+
+def _prior_state(run: Run) -> str:
+    """The state of a run whose model is finished: its prior's, if that is not in order."""
+    prior = run.prior
+    fault = None if prior is None else run.unfit(prior)
+    if fault is not None:
+        return fault
+    return "finished" if prior is None or prior.finished else f"prior stopped: jensen train prior --resume {run.path}"

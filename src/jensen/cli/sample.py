@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from jensen.cli.conditions import Label, class_number, condition_for, in_words
+from jensen.cli.conditions import Label, class_number, condition_for, in_words, own_told
+from jensen.cli.drawing import Draw, drawn
 from jensen.cli.inputs import Inputs, Scale, conditioned, examples, read, require_images, require_same
+from jensen.cli.models import coder, require_code
 from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
-from jensen.cli.outputs import claim, put, write_arrays
+from jensen.cli.outputs import claim, put, write_arrays, write_words
 from jensen.cli.screen import say
+from jensen.cli.words import symbols_of, texts
 from jensen.errors import JensenError
 
 if TYPE_CHECKING:
@@ -23,13 +26,19 @@ if TYPE_CHECKING:
 __all__ = ["Temperature", "interpolate", "sample"]
 
 
-AT_ONCE = 500
-"""Samples decoded together: bounds memory, however many are asked for."""
 COLUMNS = 10
 """Samples of each class, where no number is given."""
 
 Temperature = Annotated[
     float, Parameter(metavar="NUMBER", help="spread of the codes; below 1 more typical and less varied")
+]
+TopK = Annotated[
+    int | None,
+    Parameter(converter=whole(1), metavar="INT", help="draw each code (or pixel) from the k most probable ones"),
+]
+TopP = Annotated[
+    float | None,
+    Parameter(metavar="SHARE", help="from the most probable ones that together have this probability"),
 ]
 Number = Annotated[
     int | None,
@@ -70,6 +79,8 @@ def sample(
     label: Labels = None,
     attribute: Attributes = None,
     temperature: Temperature = 1.0,
+    top_k: TopK = None,
+    top_p: TopP = None,
     seed: Seed = 0,
     output: Output = None,
     force: Force = False,
@@ -77,10 +88,16 @@ def sample(
     """Draw codes from the prior and decode them: data that never were.
 
     A .png shows images in a grid; a .npz holds images, or rows of a table in
-    its own units, as an array, and the labels where the run has them.
+    its own units, as an array, and the labels where the run has them. Text is
+    printed, or written to a .txt.
 
     jensen sample runs/digits-vae
     jensen sample runs/digits-vae -n 1000 --temperature 0.8 -o new.npz
+
+    Codes of a vqvae are drawn one after the other from the prior that `jensen
+    train prior` has learned, pixels of model autoregressive likewise:
+
+    jensen sample runs/mnist-vqvae --temperature 0.9 --top-k 50 --top-p 0.95
 
     A run conditioned on labels (jensen train --condition label) draws the
     classes that are asked for, or every class, one a row; down a column z is
@@ -94,19 +111,25 @@ def sample(
 
     opened = Run.open(run)
     _require_words(opened)
-    suffix = ".png" if len(opened.facts.target_shape) == 3 else ".npz"
-    path = claim(output, run / "figures" / f"samples{suffix}", (".png", ".npz"), force)
-    if path.suffix == ".png":
-        require_images(opened, "no picture of samples; write .npz")
+    symbols = symbols_of(opened)
+    path = None
+    if output is not None or not symbols:
+        usual = ".png" if len(opened.facts.target_shape) == 3 else ".npz"
+        suffixes = (".txt", ".npz") if symbols else (".png", ".npz")
+        path = claim(output, run / "figures" / f"samples{usual}", suffixes, force)
+        if path.suffix == ".png":
+            require_images(opened, "no picture of samples; write .npz")
     classes, conditions = _asked(opened, label, attribute)
     several = len(classes) > 1
     count = number or (COLUMNS if several else 64)
-    try:
-        values = _drawn(opened, conditions, count, temperature, seed)
-    except (TypeError, ValueError) as error:
-        raise JensenError(str(error)) from None
+    values = drawn(opened, conditions, count, Draw(temperature, top_k, top_p), seed)
     words = f"{count} samples of each of {len(classes)} classes" if several else f"{count} samples"
-    if path.suffix == ".png":
+    if path is None:
+        say(texts(values.flatten(0, 1), symbols))
+        return
+    if path.suffix == ".txt":
+        write_words(path, texts(values.flatten(0, 1), symbols))
+    elif path.suffix == ".png":
         said = "" if conditions is None or several else in_words(opened, conditions[0])
         _draw(opened, path, values, classes, said or words)
     else:
@@ -123,7 +146,7 @@ def _require_words(run: Run) -> None:
         )
     if kind == "image":
         raise JensenError(
-            f"{run.path} is conditioned on another image ({run.config.data.condition}), which words cannot give; "
+            f"{run.path} is conditioned on another image ({run.condition}), which words cannot give; "
             f"`jensen report {run.path}` shows samples for test examples"
         )
 
@@ -135,28 +158,13 @@ def _asked(run: Run, label: Sequence[str] | None, attribute: Sequence[str] | Non
     words = [word.strip() for given in label or () for word in given.split(",")]
     joined = None if attribute is None else ",".join(attribute)
     if run.told != "label" or joined is not None:
-        return [], condition_for(run, words[0] if words else None, joined)
+        return [], condition_for(run, words[0] if words else None, joined, sampling=True)
     names = run.facts.condition_names
     classes = [class_number(word, names) for word in words] if words else list(range(len(names)))
     twice = next((place for place in classes if classes.count(place) > 1), None)
     if twice is not None:
         raise JensenError(f"--label: {names[twice]} is given twice")
     return classes, torch.eye(len(names))[classes]
-
-
-def _drawn(run: Run, conditions: Tensor | None, count: int, temperature: float, seed: int) -> Tensor:
-    """Samples, (rows, count, *target_shape): a row for each condition, with the same noise in all."""
-    import torch
-
-    model = run.model()
-    if conditions is not None:
-        from jensen.report.generate import samples_by_row
-
-        return samples_by_row(model, conditions, count, temperature, seed=seed)
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        sizes = [min(AT_ONCE, count - done) for done in range(0, count, AT_ONCE)]
-        return torch.cat([model.sample(size, temperature) for size in sizes])[None]
 
 
 def _draw(run: Run, path: Path, values: Tensor, classes: Sequence[int], title: str) -> None:
@@ -214,18 +222,22 @@ def interpolate(
     from jensen.training import Run
 
     opened = Run.open(run)
+    require_code(opened, "interpolate")
     require_same(opened, "interpolate")
     target = claim(output, run / "figures" / f"walk-{Path(start).stem}-{Path(end).stem}.png", (".png",), force)
     require_images(opened, "no walk to draw")
-    if opened.told == "part":
+    if own_told(opened) == "part":
         raise JensenError(
             f"{run} fills in what is hidden of an image, and two images hide different things: there is no walk "
             f"between them; see `jensen inpaint {run}`"
         )
     first, last = (_one(opened, place, split, data_directory) for place in (start, end))
     condition = _all_the_way(opened, first, label, is_file=not start.isdigit())
-    with torch.no_grad():
-        images = opened.model().interpolate(first.values[0], last.values[0], steps, path, condition)
+    torch.manual_seed(0)  # where what is decoded is a draw
+    try:
+        images = coder(opened, "interpolate").interpolate(first.values[0], last.values[0], steps, path, condition)
+    except ValueError as error:
+        raise JensenError(str(error)) from None
     names = [f"{split} example {place}" if place.isdigit() else Path(place).name for place in (start, end)]
     said = in_words(opened, condition)
     title = f"From {names[0]} to {names[1]}, {path}" + (f", told {said}" if said else "")
@@ -237,7 +249,7 @@ def _all_the_way(run: Run, first: Inputs, label: str | None, *, is_file: bool) -
     """What the model is told on a walk that begins at `first`, (*condition_shape,); None: nothing."""
     if label is not None:
         found = condition_for(run, label)
-    elif is_file and run.told in ("properties", "image"):
+    elif is_file and own_told(run) in ("properties", "image"):
         raise JensenError(
             f"{run.path} is conditioned on {run.config.data.condition}, which no image file tells: start from an "
             "example of the data"

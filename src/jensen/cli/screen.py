@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["progress", "say", "table", "warn"]
+__all__ = ["hint", "progress", "say", "table", "warn"]
 
 
 def say(text: str) -> None:
@@ -17,6 +17,11 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """A line on stderr about what is done all the same."""
     print(f"jensen: warning: {text}", file=sys.stderr)
+
+
+def hint(text: str) -> None:
+    """A line on stderr about what could be better, or what to do next."""
+    print(f"jensen: {text}", file=sys.stderr)
 
 
 def table(rows: Sequence[Sequence[str]], headings: Sequence[str] = ()) -> None:

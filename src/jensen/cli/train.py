@@ -11,18 +11,19 @@ from cyclopts import App, Group, Parameter
 
 from jensen.cli.flags import assemble, config_keys, parameters
 from jensen.cli.history import best
+from jensen.cli.models import code_levels
+from jensen.cli.prior import prior
 from jensen.cli.screen import table
+from jensen.cli.training import RUN, leads, print_all_flags
 from jensen.errors import ConfigError
 
 if TYPE_CHECKING:
     from jensen.training import Run
 
-__all__ = ["train"]
+__all__ = ["app", "free_directory", "train"]
 
 QUICK_SAMPLES = 100
 """Importance samples for --report: seconds, where `jensen evaluate` takes minutes."""
-
-RUN = Group("Run", sort_key=1)
 
 
 def train(
@@ -46,9 +47,14 @@ def train(
     jensen train --data mnist --latent 20 --net conv --run runs/first
     jensen train --config my.yaml --lr 3e-4
     jensen train --resume runs/first --epochs 40
+
+    A vqvae has integers as codes; to sample, it needs a prior over them:
+
+    jensen train --data mnist --model vqvae --run runs/codes
+    jensen train prior --run runs/codes
     """
     if help_all:
-        _print_all_flags()
+        print_all_flags("jensen train", [*OWN, *parameters(show_all=True)])
         return
     from jensen.training import fit
     from jensen.training import resume as go_on
@@ -59,7 +65,7 @@ def train(
     else:
         settings = assemble(given, config)
         done = fit(settings, run or free_directory(f"{settings.data.name}-{settings.model.kind}"))
-    if not _leads():
+    if not leads():
         return
     if report:
         from jensen.cli.evaluate import evaluate_run
@@ -88,13 +94,6 @@ def _only_epochs(given: dict[str, Any], **others: Path | None) -> None:
         )
 
 
-def _leads() -> bool:
-    """Whether this is the process that speaks and writes, of those that train together."""
-    from torch import distributed
-
-    return not (distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0)
-
-
 def _tell(run: Run, reported: bool) -> None:
     rows = [("run", str(run.path))]
     top = best(run.history())
@@ -102,14 +101,30 @@ def _tell(run: Run, reported: bool) -> None:
         rows.append(("validation", f"{top.name} {top.value:.2f} nats after epoch {top.epoch}"))
     if meaning := _meaning(run):
         rows.append(("objective", meaning))
-    after = [f"jensen evaluate {run.path}"]
-    if run.config.data.target is None:
+    if run.config.model.kind == "vqvae" and top is not None:
+        rows += _codes(run, top.epoch)
+    after = [] if reported else [f"jensen report {run.path}"]
+    after.append(f"jensen evaluate {run.path}")
+    if run.config.model.kind == "vqvae":
+        after.insert(0, f"jensen train prior --run {run.path}")
+    elif run.config.data.target is None:
         after.append(f"jensen {_use(run)} {run.path}")
     if reported:
         rows.append(("report", str(run.path / "report.html")))
-    else:
-        after.insert(0, f"jensen report {run.path}")
     table([*rows, ("next", after[0]), *(("", line) for line in after[1:])])
+
+
+def _codes(run: Run, epoch: int) -> list[tuple[str, str]]:
+    """How a batch of validation data used the codes after an epoch."""
+    history = run.history()
+    place = history["epoch"].index(epoch)
+    rows = []
+    for level in ("", "_top", "_bottom"):
+        perplexity, used = (history.get(f"valid/{name}{level}") for name in ("perplexity", "codes_used"))
+        if perplexity is not None and used is not None:
+            share = f"perplexity {perplexity[place]:.1f}, {used[place]:.0%} of {code_levels(run):,} used in a batch"
+            rows.append((f"codes{level.replace('_', ', ')}", share))
+    return rows
 
 
 def _use(run: Run) -> str:
@@ -132,18 +147,13 @@ OWN = [part for part in inspect.signature(train, eval_str=True).parameters.value
 """Parameters that are no keys of the configuration."""
 
 
-def _print_all_flags() -> None:
-    from jensen.cli.app import build_app
-
-    def everything(**_: Any) -> None:
-        """Every flag of `jensen train`."""
-
-    everything.__signature__ = inspect.Signature([*OWN, *parameters(show_all=True)])  # type: ignore[attr-defined]
-    app = App(
-        help_format="plaintext", help_formatter=build_app().help_formatter, usage="", help_flags=[], version_flags=[]
-    )
-    app.default(everything)
-    app.help_print()
-
-
 train.__signature__ = inspect.Signature([*OWN, *parameters()])  # type: ignore[attr-defined]
+
+app = App(
+    name="train",
+    usage="Usage: jensen train [OPTIONS] | jensen train prior --run RUN [OPTIONS]",
+    group_commands=Group("Then", sort_key=0),
+    group_parameters=Group("Options", sort_key=50),
+)
+app.default(train)
+app.command(prior)

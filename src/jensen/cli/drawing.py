@@ -1,0 +1,141 @@
+"""Drawing samples from a run's model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jensen.cli.conditions import filled
+from jensen.cli.models import load_model
+from jensen.cli.screen import hint, progress
+from jensen.errors import JensenError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from jensen.autoencoders import NeuralModel
+    from jensen.data import Data
+    from jensen.training import Run
+
+__all__ = ["Draw", "draw_as_data", "drawn", "say_if_uniform"]
+
+AT_ONCE = 500
+"""Samples decoded together: bounds memory, however many are asked for."""
+ONE_BY_ONE = 100
+"""Samples whose values are drawn one after the other together: what was computed for earlier values is kept."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How samples are drawn, as `jensen.nn.autoregressive.draw` takes it."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+
+    def check(self, run: Run, *, one_by_one: bool) -> None:
+        """Raise `JensenError` if something is asked for that has no meaning, as nothing is drawn value by value."""
+        flags = {"--top-k": self.top_k, "--top-p": self.top_p}
+        if run.config.model.kind == "vqvae":
+            flags = {**flags, "--temperature": None if self.temperature == 1.0 else self.temperature}
+        given = next((flag for flag, value in flags.items() if value is not None), None)
+        if one_by_one or given is None:
+            return
+        if run.config.model.kind == "vqvae":
+            raise JensenError(
+                f"{given} is about a learned prior, which {run.path} has not, so that its codes are uniform: `jensen "
+                f"train prior --run {run.path}` learns one"
+            )
+        raise JensenError(
+            f"{given} is for what is drawn value after value (model autoregressive, or the learned prior of a vqvae), "
+            f"not for {run.path}, a {run.config.model.kind}"
+        )
+
+
+def drawn(run: Run, conditions: Tensor | None, count: int, how: Draw, seed: int) -> Tensor:
+    """Samples, (rows, count, *target_shape): a row for each condition, with the same noise in all."""
+    import torch
+
+    model = load_model(run)
+    one_by_one = _one_by_one(model)
+    how.check(run, one_by_one=one_by_one)
+    say_if_uniform(run, model)
+    most = ONE_BY_ONE if one_by_one else AT_ONCE
+    sizes = [min(most, count - done) for done in range(0, count, most)]
+    rows: list[Tensor | None] = [None] if conditions is None else list(conditions)
+    found: list[Tensor] = []
+    with torch.no_grad(), progress("drawing") as moved:
+        for row, condition in enumerate(rows):
+            torch.manual_seed(seed)
+            parts: list[Tensor] = []
+            for place, size in enumerate(sizes):
+                before = row * len(sizes) + place
+                share = None if moved is None else _share(moved, before, len(rows) * len(sizes))
+                try:
+                    parts.append(_sampled(model, size, condition, how, share))
+                except (TypeError, ValueError) as error:
+                    raise JensenError(str(error)) from None
+            found.append(torch.cat(parts))
+    return torch.stack(found)
+
+
+def _one_by_one(model: NeuralModel) -> bool:
+    """Whether codes or values are drawn one after the other."""
+    learned = getattr(model, "code_prior", None) is not None
+    return learned or model.kind == "autoregressive"
+
+
+def say_if_uniform(run: Run, model: NeuralModel) -> None:
+    """A line on stderr where codes are drawn uniformly, as nothing better was learned."""
+    if model.kind == "vqvae" and not _one_by_one(model) and run.prior is None:
+        hint(f"these are uniform codes, decoded; `jensen train prior --run {run.path}` learns better ones")
+
+
+def _sampled(
+    model: NeuralModel, size: int, condition: Tensor | None, how: Draw, moved: Callable[[int, int], None] | None
+) -> Tensor:
+    """So many samples under one condition, (size, *target_shape)."""
+    from jensen.autoencoders import VQVAE, AutoregressiveModel
+
+    top: dict[str, Any] = {"top_k": how.top_k, "top_p": how.top_p, "progress": moved}
+    if isinstance(model, AutoregressiveModel):
+        return model.sample(size, how.temperature, condition, **top)
+    if isinstance(model, VQVAE) and model.code_prior is not None:
+        prior = model.code_prior
+        told = None if prior.condition_shape is None else condition
+        return model.decode(prior.sample_codes(size, how.temperature, told, **top), condition)
+    return model.sample(size, how.temperature, condition=condition)
+
+
+def _share(moved: Callable[[int, int], None], before: int, of: int) -> Callable[[int, int], None]:
+    """Progress of one of several equal parts, as progress of the whole."""
+
+    def part(done: int, total: int) -> None:
+        moved(before * total + done, of * total)
+
+    return part
+
+
+def draw_as_data(run: Run, model: NeuralModel, data: Data, count: int, seed: int) -> Tensor:
+    """New data as the model has learned them, (count, *shape): each told what some test example was told, if anything.
+
+    Where data are binarised, what is drawn is binary too, not its mean. Torch's global generator is seeded.
+    """
+    import torch
+
+    condition, device = data.test.condition, next(model.parameters()).device
+    order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(seed))
+    places = order.repeat(-(-count // len(order)))[:count]
+    most = ONE_BY_ONE if _one_by_one(model) else AT_ONCE
+    found: list[Tensor] = []
+    torch.manual_seed(seed)
+    with torch.no_grad(), progress(f"{count:,} samples") as moved:
+        for some in places.split(most):
+            told = None if condition is None else data.test.batch(some).condition
+            told = None if told is None else told.to(device)
+            made = filled(run, _sampled(model, len(some), told, Draw(1.0, None, None), None), told)
+            found.append((made.bernoulli() if data.transform.startswith("binarise") else made).cpu())
+            if moved is not None:
+                moved(sum(map(len, found)), count)
+    return torch.cat(found)
