@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from jensen.autoencoders import EncoderDecoder
+from jensen.autoencoders.model import NeuralModel
 from jensen.config import TrainConfig
 from jensen.data import Batch, Data
 from jensen.errors import CheckpointError, ConfigError, NonFiniteError
@@ -52,19 +52,21 @@ class Trainer:
     """Climbs an objective by minibatch gradients, with everything that must survive a stop in `position` and `save()`.
 
     Args:
-        model: any `EncoderDecoder`.
+        model: any `NeuralModel`.
         data: training and validation data.
         objective: what to maximise.
         config: how.
         fabric: from `make_fabric`.
         seed: of the order of the data and of all noise.
         folder: where checkpoints go; None: nowhere.
-        progress: where to report.
+        quiet: no progress bar.
+        on_epoch: called after every epoch.
+        go_on: the command that resumes; None: that of a run.
     """
 
     def __init__(
         self,
-        model: EncoderDecoder,
+        model: NeuralModel,
         data: Data,
         objective: Objective,
         config: TrainConfig,
@@ -74,9 +76,10 @@ class Trainer:
         folder: Path | None,
         quiet: bool,
         on_epoch: Callable[[Position], None],
+        go_on: str | None = None,
     ) -> None:
         self.config, self.fabric, self.seed, self.folder = config, fabric, seed, folder
-        self.on_epoch = on_epoch
+        self.on_epoch, self.go_on = on_epoch, go_on
         data = data.to(fabric.device)
         self.train_split, self.valid_split = data.train, data.valid
         self.local_batch = config.batch_size // fabric.world_size
@@ -311,7 +314,7 @@ class Trainer:
         if asked:
             self.save()
             if self.folder is not None:
-                self.progress.say(f"stopped. To go on: jensen train --resume {self.folder.parent}")
+                self.progress.say(f"stopped. To go on: {self.go_on or f'jensen train --resume {self.folder.parent}'}")
             raise KeyboardInterrupt
 
     def save(self) -> None:

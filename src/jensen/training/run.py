@@ -6,96 +6,49 @@ runs/NAME/
     splits.npz      which examples were for training, validation and testing
     metrics.csv     a row an epoch
     checkpoints/    see `jensen.training.checkpoint`
+    prior/          of a vqvae, by `jensen train prior`: see `jensen.training.prior_run`
     evaluation.json, figures/, report.html     by `jensen evaluate` and `jensen report`
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import warnings
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
-import yaml
-from filelock import FileLock, Timeout
 from torch import Tensor
 
-from jensen.autoencoders import EncoderDecoder, make_model
+from jensen.autoencoders import NeuralModel, make_model
+from jensen.autoencoders.vqvae import VQVAE
 from jensen.config import Config
 from jensen.data import Data, load_data
 from jensen.data.visible import PARTS
 from jensen.errors import CheckpointError, ConfigError
 from jensen.files import write_atomically, write_text
-from jensen.sections import read_yaml
-from jensen.training.checkpoint import load_state, load_weights
+from jensen.training.checkpoint import load_weights
+from jensen.training.facts import DataFacts
+from jensen.training.folder import TrainedFolder, load_into, read_metrics, read_whole, write_metrics
+from jensen.training.prior_run import PriorRun, Which, digest_of
 
-__all__ = ["DataFacts", "Run", "Told", "list_runs", "read_metrics", "write_metrics"]
+__all__ = ["DataFacts", "Run", "StalePriorWarning", "Told", "list_runs", "read_metrics", "write_metrics"]
 
 Told = Literal["label", "properties", "image", "part"]
 
 
-@dataclass(frozen=True, slots=True)
-class DataFacts:
-    """What a model needs to know of the data that it was trained on."""
-
-    shape: tuple[int, ...]
-    target_shape: tuple[int, ...]
-    levels: int | None
-    class_names: tuple[str, ...]
-    condition_shape: tuple[int, ...] | None = None
-    """of what the model is told beside the datum; None: nothing"""
-    condition_names: tuple[str, ...] = ()
-    """of its classes or columns"""
-    condition_mean: tuple[float, ...] = ()
-    """of each column, in its own units; the model sees (value - mean) / sd. Empty where nothing is standardised"""
-    condition_sd: tuple[float, ...] = ()
-
-    @classmethod
-    def of(cls, data: Data) -> Self:
-        """The facts of loaded data."""
-        facts = (data.shape, data.target_shape, data.levels, tuple(data.class_names))
-        told = data.train.condition
-        return cls(*facts) if told is None else cls(*facts, told.shape, told.names, told.mean, told.sd)
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """From the file that `write` wrote; raises `CheckpointError` if it is damaged.
-
-        What a file says nothing of, the model is told nothing of.
-        """
-        try:
-            facts = read_yaml(path)
-            return cls(
-                tuple(facts["shape"]),
-                tuple(facts["target_shape"]),
-                facts["levels"],
-                tuple(facts["class_names"]),
-                tuple(facts["condition_shape"]) if facts.get("condition_shape") is not None else None,
-                tuple(facts.get("condition_names", ())),
-                tuple(facts.get("condition_mean", ())),
-                tuple(facts.get("condition_sd", ())),
-            )
-        except (ConfigError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} is missing or damaged ({error})") from None
-
-    def write(self, path: Path) -> None:
-        """As YAML."""
-        facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        write_text(path, yaml.safe_dump(facts, sort_keys=False))
+class StalePriorWarning(UserWarning):
+    """The prior of a run was left out, as it is not one of the model's codes as they are now."""
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(TrainedFolder):
     """A run directory. Get one from `fit`, or with `Run.open`."""
 
-    path: Path
     config: Config
 
     @staticmethod
@@ -137,29 +90,35 @@ class Run:
         if not (path / "config.yaml").is_file():
             what = "is no run (it has no config.yaml)" if path.exists() else "does not exist"
             raise CheckpointError(f"{path} {what}; `jensen runs` lists those that there are")
-        try:
-            config = Config.from_yaml(path / "config.yaml")
-            # What is cut off would be taken for defaults.
-            if (path / "config.yaml").read_text(encoding="utf-8").split()[-1:] != ["..."]:
-                raise ConfigError("its end is missing, which should be a line of three dots")
-            return cls(path, config)
-        except ConfigError as error:
-            raise CheckpointError(f"{path / 'config.yaml'}: {error}") from None
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
-        return self.path / "checkpoints"
+        if (path / "codes.yaml").is_file():
+            raise CheckpointError(f"{path} is the prior over the codes of a run: name the run, {path.parent}")
+        return cls(path, read_whole(path / "config.yaml", Config))
 
     @property
     def facts(self) -> DataFacts:
-        """Shapes, grey levels and class names of its data."""
+        """Shapes, grey levels and class names of its data; what its model is told, if only by way of its prior."""
+        facts, teller = self.own_facts, self._teller
+        if teller is None:
+            return facts
+        told, names = teller.facts, ("condition_shape", "condition_names", "condition_mean", "condition_sd")
+        return replace(facts, **{name: getattr(told, name) for name in names})
+
+    @property
+    def own_facts(self) -> DataFacts:
+        """The facts that the networks of the model were made for, whatever its prior is told."""
         return DataFacts.read(self.path / "data.yaml")
+
+    @property
+    def condition(self) -> str | None:
+        """What its model is told, if only by way of its prior, as `DataConfig.condition`; None: nothing."""
+        if self.config.data.condition is not None:
+            return self.config.data.condition
+        return None if self._teller is None else self._teller.config.condition
 
     @property
     def told(self) -> Told | None:
         """What its model is told beside the datum; None: nothing."""
-        condition, shape = self.config.data.condition, self.facts.condition_shape
+        condition, shape = self.condition, self.facts.condition_shape
         if condition is None or shape is None:
             return None
         if condition == "label":
@@ -168,24 +127,40 @@ class Run:
             return "part"
         return "image" if len(shape) == 3 else "properties"
 
-    @contextmanager
-    def training_alone(self, alone: bool = True) -> Iterator[None]:
-        """Keep other processes from training this run meanwhile; `alone` False does nothing (a helper process).
+    @property
+    def prior(self) -> PriorRun | None:
+        """The learned prior over its codes, whether or not it is one of the model's weights as they are now.
 
         Raises:
-            CheckpointError: another process is training it.
+            CheckpointError: it is damaged.
         """
-        if not alone:
-            yield
-            return
-        try:
-            with FileLock(self.path / ".training.lock", timeout=0):
-                yield
-        except Timeout:
-            raise CheckpointError(f"{self.path} is being trained by another process; wait for it or stop it") from None
+        path = self.path / "prior"
+        there = self.config.model.kind == "vqvae" and (path / "config.yaml").is_file()
+        return PriorRun.open(path) if there else None
+
+    def unfit(self, prior: PriorRun, which: Which = "best") -> str | None:
+        """Why a prior cannot be put in place of these weights, and what to do; None: it can."""
+        if not prior.begun:
+            return f"{prior.path} has no epoch behind it yet: jensen train prior --resume {self.path}"
+        if prior.codes.weights != digest_of(self.checkpoints, which):
+            return (
+                f"{prior.path} was fitted to the codes of other weights of the model: jensen train prior --run "
+                f"{self.path} --replace"
+            )
+        return None
+
+    @property
+    def _teller(self) -> PriorRun | None:
+        """The prior that makes the model one that is told something, where its networks are told nothing."""
+        if self.config.data.condition is not None:
+            return None
+        prior = self.prior
+        if prior is None or prior.config.condition is None or self.unfit(prior) is not None:
+            return None
+        return prior
 
     def data(self, directory: Path | None = None, **changes: Any) -> Data:
-        """The data, with the splits that the run was trained on.
+        """The data, with the splits that the run was trained on, and the condition that `condition` says.
 
         Args:
             directory: where to look for data files, if not where the configuration says.
@@ -196,39 +171,47 @@ class Run:
         """
         if directory is not None:
             changes["directory"] = directory
+        if "condition" not in changes:
+            changes["condition"] = self.condition
         return load_data(self.config.data.model_copy(update=changes), splits=self._splits())
 
-    def model(self, which: Literal["best", "last"] = "best") -> EncoderDecoder:
+    def model(self, which: Which = "best", *, prior: bool | None = None) -> NeuralModel:
         """The trained model on the CPU, in evaluation mode; needs no data.
 
         Args:
             which: best by validation score, or last; averaged weights where an average was kept.
+            prior: of a vqvae, whether its codes get the learned prior. None: if there is one of these very weights;
+                one that does not fit is left out, codes are then uniform, and a `StalePriorWarning` says so. A model
+                that is told nothing is told what its prior is told; `data` and `facts` go with that, unless False.
 
         Raises:
-            CheckpointError: no checkpoint, a damaged one, or one of another model.
+            CheckpointError: no checkpoint, a damaged one, or one of another model; no prior that fits, though asked
+                for.
         """
-        model = make_model(self.config.model, self.facts)
+        model = make_model(self.config.model, self.own_facts)
         weights = load_weights(self.checkpoints, which)
-        own = {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
-        try:
-            model.load_state_dict(own)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{self.path} does not fit its configuration: {' '.join(str(error).split())[:300]}"
-            ) from None
+        load_into(model, weights, self.path)
+        if prior is not False:
+            self._attach(model, which, required=prior is True)
         return model.eval()
 
-    def history(self) -> dict[str, list[float]]:
-        """Columns of metrics.csv; empty before the first epoch has ended."""
-        return read_metrics(self.path / "metrics.csv")
-
-    @property
-    def finished(self) -> bool:
-        """Whether training came to its end, rather than being stopped."""
-        try:
-            return bool(load_state(self.checkpoints, mmap=True)["position"]["finished"])
-        except CheckpointError:
-            return False
+    def _attach(self, model: NeuralModel, which: Which, *, required: bool) -> None:
+        prior = self.prior
+        if prior is None:
+            if required:
+                what = "; that is for model vqvae" if self.config.model.kind != "vqvae" else ""
+                raise CheckpointError(
+                    f"{self.path} has no prior over codes{what}: jensen train prior --run {self.path}"
+                )
+            return
+        assert isinstance(model, VQVAE)
+        fault = self.unfit(prior, which)
+        if fault is None:
+            model.attach_prior(prior.model())
+        elif required:
+            raise CheckpointError(fault)
+        else:
+            warnings.warn(f"codes are taken as uniform: {fault}", StalePriorWarning, stacklevel=3)
 
     def _splits(self) -> Mapping[str, Tensor]:
         path = self.path / "splits.npz"
@@ -248,24 +231,3 @@ def list_runs(root: Path | str = "runs") -> list[Run]:
         except CheckpointError:
             continue
     return runs
-
-
-def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
-    """A row an epoch, atomically."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]) if rows else ["epoch"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, buffer.getvalue())
-
-
-def read_metrics(path: Path) -> dict[str, list[float]]:
-    """Columns of a metrics file; empty if there is none. Raises `CheckpointError` where it is no table of numbers."""
-    if not path.exists():
-        return {}
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows: list[dict[str, Any]] = list(csv.DictReader(file))
-        return {key: [float(row[key]) for row in rows] for key in rows[0]} if rows else {}
-    except (TypeError, ValueError, csv.Error) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); resuming the run writes it anew") from None

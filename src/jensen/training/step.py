@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from jensen.autoencoders import EncoderDecoder
+from jensen.autoencoders.model import NeuralModel
 from jensen.data import Batch
 from jensen.objectives import Context, Objective
 
@@ -17,7 +17,7 @@ __all__ = ["TrainingStep"]
 class TrainingStep(nn.Module):
     """Model and objective as one module: what autocast and several devices have to see as one forward pass."""
 
-    def __init__(self, model: EncoderDecoder, objective: Objective, dataset_size: int) -> None:
+    def __init__(self, model: NeuralModel, objective: Objective, dataset_size: int) -> None:
         super().__init__()
         self.model = model
         self.objective = objective

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from jensen.autoencoders import EncoderDecoder, make_model, resolve
+from jensen.autoencoders import NeuralModel, make_model, resolve
 from jensen.config import Config, TrainConfig
 from jensen.data import Data, load_data, prepare
 from jensen.errors import CheckpointError, ConfigError
@@ -20,11 +20,11 @@ from jensen.training.fabric import make_fabric
 from jensen.training.loop import Position, Trainer
 from jensen.training.run import Run, write_metrics
 
-__all__ = ["fit", "resume", "train"]
+__all__ = ["fit", "need_tensorboard", "recorder", "resume", "train"]
 
 
 def train(
-    model: EncoderDecoder,
+    model: NeuralModel,
     data: Data,
     objective: Objective | None = None,
     *,
@@ -93,7 +93,7 @@ def fit(config: Config, path: Path | str, *, quiet: bool = False) -> Run:
     torch.manual_seed(config.seed)
     model = make_model(config.model, data)
     model.likelihood.check_data(data.levels, data.transform)
-    _need_tensorboard(config)
+    need_tensorboard(config.train)
     if fabric.is_global_zero:
         Run.create(path, config, data)
     fabric.barrier()
@@ -115,7 +115,7 @@ def resume(path: Path | str, *, epochs: int | None = None, quiet: bool = False) 
         CheckpointError: no run or checkpoint there, or nothing left to do.
     """
     run = Run.open(path)
-    _need_tensorboard(run.config)
+    need_tensorboard(run.config.train)
     checkpoint = load_checkpoint(run.checkpoints)
     done = int(checkpoint.state["position"]["epoch"])
     if epochs is not None and epochs != run.config.train.epochs:
@@ -127,24 +127,26 @@ def resume(path: Path | str, *, epochs: int | None = None, quiet: bool = False) 
         checkpoint.state["position"]["finished"] = False
     elif checkpoint.state["position"]["finished"]:
         raise CheckpointError(f"{run.path} is finished ({done} epochs); to go on give a larger number of epochs")
-    data = run.data()
+    data = run.data(condition=run.config.data.condition)
     fabric = make_fabric(run.config.train)
     with run.training_alone(fabric.is_global_zero):
-        trainer = _trainer(run, make_model(run.config.model, run.facts), data, fabric, quiet)
+        trainer = _trainer(run, make_model(run.config.model, run.own_facts), data, fabric, quiet)
         trainer.load(checkpoint)
+        if (run.path / "prior").exists():
+            trainer.progress.say(
+                f"the prior in {run.path / 'prior'} is of the codes so far: where they change it is left out, until "
+                f"jensen train prior --run {run.path} --replace"
+            )
         if fabric.is_global_zero:
             clear_unfinished(run.path)
             (run.path / "evaluation.json").unlink(missing_ok=True)  # of the weights before
             write_text(run.path / "config.yaml", run.config.to_yaml())
-            _record(run)(trainer.position)
+            recorder(run.path)(trainer.position)
         trainer.run()
     return run
 
 
-def _trainer(run: Run, model: EncoderDecoder, data: Data, fabric: Any, quiet: bool) -> Trainer:
-    record = _record(run) if fabric.is_global_zero else _nothing
-    if run.config.train.tensorboard and fabric.is_global_zero:
-        record = _both(record, _tensorboard(run.path))
+def _trainer(run: Run, model: NeuralModel, data: Data, fabric: Any, quiet: bool) -> Trainer:
     return Trainer(
         model,
         data,
@@ -154,8 +156,19 @@ def _trainer(run: Run, model: EncoderDecoder, data: Data, fabric: Any, quiet: bo
         seed=run.config.seed,
         folder=run.checkpoints,
         quiet=quiet,
-        on_epoch=record,
+        on_epoch=recorder(run.path, run.config.train.tensorboard, alone=fabric.is_global_zero),
     )
+
+
+def recorder(path: Path, tensorboard: bool = False, *, alone: bool = True) -> Callable[[Position], None]:
+    """What writes metrics.csv, and TensorBoard events where asked for, in this folder after each epoch.
+
+    With `alone` False (a helper process) it writes nothing.
+    """
+    if not alone:
+        return _nothing
+    written = _record(path)
+    return _both(written, _tensorboard(path)) if tensorboard else written
 
 
 def _nothing(position: Position) -> None:
@@ -170,15 +183,16 @@ def _both(first: Callable[[Position], None], second: Callable[[Position], None])
     return call
 
 
-def _record(run: Run) -> Callable[[Position], None]:
+def _record(path: Path) -> Callable[[Position], None]:
     def write(position: Position) -> None:
-        write_metrics(run.path / "metrics.csv", position.rows)
+        write_metrics(path / "metrics.csv", position.rows)
 
     return write
 
 
-def _need_tensorboard(config: Config) -> None:
-    if config.train.tensorboard and find_spec("tensorboard") is None:
+def need_tensorboard(config: TrainConfig) -> None:
+    """Raise `ConfigError` if TensorBoard events are asked for and the package is not there."""
+    if config.tensorboard and find_spec("tensorboard") is None:
         raise ConfigError("--tensorboard needs the package tensorboard: pip install 'jensen[tensorboard]'")
 
 

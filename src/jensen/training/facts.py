@@ -1,0 +1,81 @@
+"""What a model needs to know of its data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import yaml
+
+from jensen.data import Data
+from jensen.data.condition import Condition
+from jensen.errors import CheckpointError, ConfigError
+from jensen.files import write_text
+from jensen.sections import read_yaml
+
+__all__ = ["DataFacts"]
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What a model needs to know of the data that it was trained on."""
+
+    shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+    levels: int | None
+    class_names: tuple[str, ...]
+    condition_shape: tuple[int, ...] | None = None
+    """of what the model is told beside the datum; None: nothing"""
+    condition_names: tuple[str, ...] = ()
+    """of its classes or columns"""
+    condition_mean: tuple[float, ...] = ()
+    """of each column, in its own units; the model sees (value - mean) / sd. Empty where nothing is standardised"""
+    condition_sd: tuple[float, ...] = ()
+    symbols: tuple[str, ...] = ()
+    """of its levels, where they are symbols and not grey levels"""
+
+    @classmethod
+    def of(cls, data: Data) -> Self:
+        """The facts of loaded data."""
+        facts = cls(data.shape, data.target_shape, data.levels, tuple(data.class_names), symbols=data.dataset.symbols)
+        return facts.told(data.train.condition)
+
+    def told(self, condition: Condition | None) -> Self:
+        """The same, of a model that is told this beside the datum; None: nothing."""
+        if condition is None:
+            return replace(self, condition_shape=None, condition_names=(), condition_mean=(), condition_sd=())
+        return replace(
+            self,
+            condition_shape=condition.shape,
+            condition_names=condition.names,
+            condition_mean=condition.mean,
+            condition_sd=condition.sd,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """From the file that `write` wrote; raises `CheckpointError` if it is damaged.
+
+        What a file says nothing of, the model is told nothing of.
+        """
+        try:
+            facts = read_yaml(path)
+            return cls(
+                tuple(facts["shape"]),
+                tuple(facts["target_shape"]),
+                facts["levels"],
+                tuple(facts["class_names"]),
+                tuple(facts["condition_shape"]) if facts.get("condition_shape") is not None else None,
+                tuple(facts.get("condition_names", ())),
+                tuple(facts.get("condition_mean", ())),
+                tuple(facts.get("condition_sd", ())),
+                tuple(facts.get("symbols", ())),
+            )
+        except (ConfigError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is missing or damaged ({error})") from None
+
+    def write(self, path: Path) -> None:
+        """As YAML."""
+        facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        write_text(path, yaml.safe_dump(facts, sort_keys=False))

@@ -1,0 +1,118 @@
+"""What the folder of anything that was trained holds: checkpoints, metrics, and a lock."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+
+from jensen.errors import CheckpointError, ConfigError
+from jensen.files import write_text
+from jensen.training.checkpoint import load_state
+
+__all__ = ["TrainedFolder", "load_into", "read_metrics", "read_whole", "write_metrics"]
+
+
+class _Readable(Protocol):
+    @classmethod
+    def from_yaml(cls, path: Path) -> Self: ...
+
+
+Readable = TypeVar("Readable", bound=_Readable)
+
+
+@dataclass(frozen=True)
+class TrainedFolder:
+    """A directory with checkpoints and metrics."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @contextmanager
+    def training_alone(self, alone: bool = True) -> Iterator[None]:
+        """Keep other processes from training this meanwhile; `alone` False does nothing (a helper process).
+
+        Raises:
+            CheckpointError: another process is training it.
+        """
+        if not alone:
+            yield
+            return
+        try:
+            with FileLock(self.path / ".training.lock", timeout=0):
+                yield
+        except Timeout:
+            raise CheckpointError(f"{self.path} is being trained by another process; wait for it or stop it") from None
+
+    def history(self) -> dict[str, list[float]]:
+        """Columns of metrics.csv; empty before the first epoch has ended."""
+        return read_metrics(self.path / "metrics.csv")
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end, rather than being stopped."""
+        try:
+            return bool(load_state(self.checkpoints, mmap=True)["position"]["finished"])
+        except CheckpointError:
+            return False
+
+
+def read_whole(path: Path, section: type[Readable]) -> Readable:
+    """A configuration that was written to its end.
+
+    Raises:
+        CheckpointError: it cannot be read, or is cut off.
+    """
+    try:
+        config = section.from_yaml(path)
+        # What is cut off would be taken for defaults.
+        if path.read_text(encoding="utf-8").split()[-1:] != ["..."]:
+            raise ConfigError("its end is missing, which should be a line of three dots")
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return config
+
+
+def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Give a model the weights of a checkpoint of its training.
+
+    Raises:
+        CheckpointError: they are of another model than the configuration in `path` describes.
+    """
+    own = {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
+    try:
+        model.load_state_dict(own)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit its configuration: {' '.join(str(error).split())[:300]}") from None
+
+
+def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
+    """A row an epoch, atomically."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]) if rows else ["epoch"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def read_metrics(path: Path) -> dict[str, list[float]]:
+    """Columns of a metrics file; empty if there is none. Raises `CheckpointError` where it is no table of numbers."""
+    if not path.exists():
+        return {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows: list[dict[str, Any]] = list(csv.DictReader(file))
+        return {key: [float(row[key]) for row in rows] for key in rows[0]} if rows else {}
+    except (TypeError, ValueError, csv.Error) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); resuming the run writes it anew") from None
