@@ -48,6 +48,9 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.gradient_cost --quick --json gradient_cost.json
 	$(BIN)/python -m benchmarks.local_reparameterisation --quick --json local_reparameterisation.json
 	$(BIN)/python -m benchmarks.disentanglement --quick --json disentanglement.json
+	$(BIN)/python -m benchmarks.vq --quick --json vq.json
+	$(BIN)/python -m benchmarks.generation --quick --json generation.json
+	$(BIN)/python -m benchmarks.vqvae --quick --json vqvae.json
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.mnist import say
-from jensen.autoencoders import EncoderDecoder, make_model
+from jensen.autoencoders import NeuralModel, make_model
 from jensen.config import Config, DataConfig, ModelConfig, NetConfig, ObjectiveConfig, TrainConfig
 from jensen.data import Batch, Data, Split, load_data
 from jensen.errors import JensenError
@@ -155,7 +155,7 @@ def score_run(name: str, settings: Settings, folder: Path) -> Score:
     return score
 
 
-def score_model(model: EncoderDecoder, data: Data, settings: Settings) -> Score:
+def score_model(model: NeuralModel, data: Data, settings: Settings) -> Score:
     """Held-out bound, the parts of its rate under the aggregate posterior of the training data, and the metrics."""
     held_out = evaluate(model, Few(data.test, settings.held_out), samples=1, seed=settings.seed)
     parts = information(model, data.train, codes=settings.codes, seed=settings.seed)
@@ -164,6 +164,7 @@ def score_model(model: EncoderDecoder, data: Data, settings: Settings) -> Score:
         held_out.elbo is None
         or held_out.elbo_error is None
         or held_out.rate is None
+        or held_out.distortion is None
         or kl is None
         or parts.dimension_wise_kl is None
     ):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jensen.autoencoders import EncoderDecoder
+from jensen.autoencoders import NeuralModel
 from jensen.config import NetConfig
 from jensen.data import load_data
 from jensen.data.transform import binarise
@@ -49,7 +49,7 @@ def binarised_test(images: int | None = None) -> Tensor:
 
 
 @torch.no_grad()
-def score(model: EncoderDecoder, x: Tensor, samples: int, name: str) -> Score:
+def score(model: NeuralModel, x: Tensor, samples: int, name: str) -> Score:
     """Importance-weighted log-likelihood with `samples` draws, and the ELBO with one, of images (n, 1, 28, 28)."""
     model.eval()
     weighted: list[Tensor] = []

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks.mnist import LATENT, NET, SHAPE, TEST_SEED, VALIDATION, Score, binarised_test, say, score
 from benchmarks.report import Machine, Report, Row, command_line, parser
-from jensen.autoencoders import EncoderDecoder, make_model
+from jensen.autoencoders import NeuralModel, make_model
 from jensen.config import Config, DataConfig, ModelConfig, ObjectiveConfig, TrainConfig
 from jensen.data import load_data
 from jensen.errors import JensenError
@@ -189,7 +189,7 @@ def equal_time_row(settings: Settings, x: Tensor, stages: Stages) -> Row:
         return asdict(how) | {"wall": time.perf_counter() - start}
 
     mine = stages.result("ours", ours)
-    model: EncoderDecoder = Run.open(stages.folder / "vae-equal-time").model()
+    model: NeuralModel = Run.open(stages.folder / "vae-equal-time").model()
     my_score = Score(**stages.result("ours-score", lambda: asdict(score(model, x, settings.samples, "ours"))))
     gain = my_score.log_likelihood - its_score.log_likelihood
     note = (

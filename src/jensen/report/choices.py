@@ -65,7 +65,7 @@ def told(material: Material) -> str:
     """A sentence on what the model is told beside the datum."""
     config, facts = material.run.config, material.run.facts
     asked = material.run.condition or ""
-    who = "The prior over its codes" if material.only_prior_told else "It"
+    who = "This prior" if material.only_prior_told else "It"
     if material.told == "label" and config.data.labelled is not None:
         text = (
             f"Of the {len(facts.condition_names)} classes it knew {config.data.labelled:,} labels in training and "
@@ -113,7 +113,7 @@ def draws(material: Material) -> str:
 
 
 def decoded(material: Material, given: str = "") -> str:
-    """How a sample comes from its code, after a space, in brackets; empty without a code.
+    """How a sample comes from its code, to follow on `draws`; empty without a code.
 
     Args:
         material: of the run.
@@ -123,7 +123,7 @@ def decoded(material: Material, given: str = "") -> str:
         return ""
     density = f"p(x | z, {given})" if given and not material.only_prior_told else "p(x | z)"
     if material.draws_values:
-        return f" (and the values from {density}, one after the other)"
+        return f", and the values from {density}, one after the other"
     if material.symbols and isinstance(material.model, VQVAE):
         return " (the most probable symbols are shown)"
     return f" (the mean of {density} is shown)"

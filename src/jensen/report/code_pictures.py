@@ -72,7 +72,7 @@ def prior_curves(material: Material) -> list[Picture]:
             "prior",
             "Training of the prior",
             f"The prior over the codes, {network(prior.config.net)}, was learned from the codes of the training data. "
-            "Its log-likelihood is minus the nats that the codes of an example take. The dotted line marks the weights "
+            "The loss is what the codes of an example take under it, in nats. The dotted line marks the weights "
             "that are kept.",
             f"Curves of the prior's objective over {len(history['epoch'])} epochs.",
             plots.curves(history),

@@ -29,9 +29,8 @@ def summary(material: Material) -> str:
     what = f"sequences of shape {shape}" if material.signal else what
     text = f"{start} {kind}{aim}{_code(material)}, on {config.data.name} ({what})"
     text += f"; the likelihood p(x | z) is {config.model.likelihood}." if material.model.latent else "."
-    text += _prior_of_codes(material)
-    if material.told:
-        text += f" {told(material)}"
+    known, prior = f" {told(material)}" if material.told else "", _prior_of_codes(material)
+    text += prior + known if material.only_prior_told else known + prior
     if material.model.latent:
         vector = None if isinstance(material.model, VQVAE) else material.model.latent
         text += objective(config.objective, vector, math.prod(material.run.facts.target_shape))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from jensen.autoencoders import VQVAE, EncoderDecoder
+from jensen.autoencoders import VQVAE, AutoregressiveModel, EncoderDecoder
 from jensen.files import write_text
 from jensen.metrics import Evaluation
 from jensen.report.choices import learn_prior
@@ -17,7 +17,7 @@ from jensen.report.headline import headline, notes, summary
 from jensen.report.html import Embedded, Row, embed, render
 from jensen.report.material import Material, gather
 from jensen.report.pictures import pictures
-from jensen.training import Run
+from jensen.training import PriorRun, Run
 
 __all__ = ["write_report"]
 
@@ -124,12 +124,28 @@ def _commands(material: Material) -> list[tuple[str, str]]:
         commands.append(("Ask what the latents know", f"jensen evaluate {path} --samples 100 --information{knows}"))
     if learn := learn_prior(material):
         commands.insert(1, ("Learn which codes go together", learn))
+    elif isinstance(material.model, VQVAE) and run.prior is not None:
+        commands.insert(1, _on_with(run.prior, path))
+    if (
+        material.generates
+        and material.image
+        and run.facts.class_names
+        and isinstance(material.model, VQVAE | AutoregressiveModel)
+    ):
+        commands.append(("Set samples beside real images", f"jensen evaluate {path} --samples 100 --quality"))
     if material.predicts is None and isinstance(material.model, EncoderDecoder):
         commands.append(("Reconstruct test data", f"jensen reconstruct {path}"))
         if len(run.facts.shape) == 3 and material.told != "part":
             commands.append(("Walk from test example 0 to 1", f"jensen interpolate {path} 0 1"))
         commands.append(("Compress data to codes", f"jensen encode {path} --split test -o codes.npz"))
     return [*commands, ("Write this page anew", f"jensen report {path}")]
+
+
+def _on_with(prior: PriorRun, path: str) -> tuple[str, str]:
+    """How a prior over codes goes on."""
+    if prior.finished:
+        return "Train the prior on", f"jensen train prior --resume {path} --epochs {2 * prior.config.train.epochs}"
+    return "Go on where training of the prior stopped", f"jensen train prior --resume {path}"
 
 
 def _drawing(material: Material, path: str) -> list[tuple[str, str]]:
@@ -153,6 +169,7 @@ def _drawing(material: Material, path: str) -> list[tuple[str, str]]:
     if material.told == "image":
         return []
     where = "the prior" if material.model.latent else "the model"
+    where = "uniform codes, decoded" if learn_prior(material) else where
     return [(f"Draw new data from {where}", f"jensen sample {path} --number 64"), *_typical(material, path)]
 
 

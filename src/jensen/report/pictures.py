@@ -129,7 +129,7 @@ def _predictions(material: Material, held_out: HeldOut) -> Picture:
 
 
 def _samples(material: Material, held_out: HeldOut | None) -> Picture:
-    title = "Samples from the prior"
+    title = "Samples from the prior" if material.model.latent else "Samples"
     if material.predicts is not None:
         return Picture(
             "samples", "No samples", "The model predicts a property of a datum, so it has no data to generate."
@@ -154,8 +154,8 @@ def _samples(material: Material, held_out: HeldOut | None) -> Picture:
         return Picture(
             "samples",
             title,
-            f"New images: {draws(material)}{' and decoded' if material.model.latent else ''}{decoded(material)}.",
-            f"{SAMPLES} images decoded from random draws of the prior.",
+            f"New images: {draws(material)}{decoded(material)}.",
+            f"{SAMPLES} images drawn from the model.",
             plots.image_grid(drawn, 16),
         )
     if held_out is None:
