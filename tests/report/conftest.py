@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from jensen.config import Config, DataConfig
+from jensen.config import Config, DataConfig, PriorConfig
 from jensen.data import Dataset, registry
-from jensen.training import Run, fit
+from jensen.training import Run, fit, fit_prior
 
 
 def tiny(path: Path, **sections: dict[str, Any]) -> Run:
@@ -95,3 +97,80 @@ def told_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     monkeypatch.setitem(registry.DATASETS, "pairs", registry.Entry(replace(entry.info, name="pairs"), load))
     return tiny(tmp_path / "told-image", data={"name": "pairs", "condition": "mirrored", "limit": 100})
+
+
+NET = {"width": 8, "depth": 1}
+ONE_BY_ONE = {"width": 8, "depth": 2}
+CODES: dict[str, dict[str, Any]] = {
+    "images": {},
+    "levels": {"model": {"hierarchy": 2}},
+    "books": {"model": {"quantiser": {"kind": "residual", "books": 2, "codes": 16, "dim": 8}}},
+    "class": {"data": {"condition": "label"}},
+    "half": {"data": {"condition": "upper-half"}},
+    "text": {"model": {"downsampling": 4}, "data": {"name": "text"}},
+    "waves": {"model": {"likelihood": "gaussian"}, "data": {"name": "waves"}},
+}
+
+
+def waves(config: DataConfig) -> Dataset:
+    """Sines of 64 values."""
+    generator, places = torch.Generator().manual_seed(0), torch.arange(150)
+    turns = torch.randint(1, 5, (150, 1), generator=generator) * torch.arange(64) / 64
+    values = (turns + torch.rand(150, 1, generator=generator)).mul(2 * torch.pi).sin()[:, None]
+    return Dataset("waves", values, (1, 64), None, places[:100], places[100:125], places[125:])
+
+
+@pytest.fixture(scope="session")
+def coded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Run]]:
+    """A VQ-VAE by its name in `CODES`, made when first asked for; with a learned prior, or one that is told something.
+
+    A prior is put beside a copy, so that the runs of one model have the same weights.
+    """
+    folder, runs = tmp_path_factory.mktemp("codes"), dict[tuple[str, bool, str | None], Run]()
+
+    def made(name: str, *, prior: bool = False, condition: str | None = None) -> Run:
+        key = (name, prior, condition)
+        if key not in runs:
+            path = folder / "-".join(str(part) for part in key)
+            if prior:
+                runs[key] = Run.open(shutil.copytree(made(name).path, path))
+                train = {"epochs": 1, "accelerator": "cpu"}
+                fit_prior(runs[key], PriorConfig(net=ONE_BY_ONE, train=train, condition=condition), quiet=True)
+            else:
+                own = CODES[name]
+                base = {"kind": "vqvae", "downsampling": 2, "quantiser": {"codes": 16, "dim": 8}, "net": NET}
+                data = {"limit": 200, **own.get("data", {})}
+                config = {"model": {**base, **own.get("model", {})}, "data": data}
+                runs[key] = fit(Config(train={"epochs": 1, "accelerator": "cpu"}, **config), path, quiet=True)
+        return runs[key]
+
+    info = replace(registry.DATASETS["digits"].info, name="waves", shape=(1, 64), levels=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.DATASETS, "waves", registry.Entry(info, waves))
+        yield made
+
+
+@pytest.fixture(scope="session")
+def density(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """An autoregressive density of digits (told `condition`) or other data, made when first asked for."""
+    folder, runs = tmp_path_factory.mktemp("densities"), dict[tuple[str | None, str], Run]()
+
+    def made(condition: str | None = None, name: str = "digits") -> Run:
+        key = (condition, name)
+        if key not in runs:
+            config = Config(
+                model={"kind": "autoregressive", "autoregressive": ONE_BY_ONE},
+                data={"name": name, "limit": 200, "condition": condition},
+                train={"epochs": 1, "accelerator": "cpu"},
+            )
+            runs[key] = fit(config, folder / f"{condition}-{name}", quiet=True)
+        return runs[key]
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def pixel_vae(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A VAE of digits whose decoder is autoregressive."""
+    model = {"likelihood": "autoregressive", "autoregressive": ONE_BY_ONE}
+    return tiny(tmp_path_factory.mktemp("runs") / "pixel-vae", model=model, data={"limit": 200}, train={"epochs": 1})

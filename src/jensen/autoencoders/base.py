@@ -14,7 +14,7 @@ from jensen.autoencoders.decoder import Decoder
 from jensen.autoencoders.model import NeuralModel, compile_net
 from jensen.autoencoders.path import path_between
 from jensen.config import AutoregressiveConfig, ModelConfig, NetConfig
-from jensen.likelihoods import Likelihood, make_likelihood
+from jensen.likelihoods import CategoricalOnLevels, Likelihood, make_likelihood
 from jensen.nn import Conditioning, make_decoder, make_encoder
 
 __all__ = ["Decoder", "EncoderDecoder", "compile_net", "path_between"]
@@ -39,6 +39,8 @@ class EncoderDecoder(NeuralModel):
         condition_shape: shape of what the model is told beside x, of its encoder and its decoder: (classes,) for a
             one-hot label, (attributes,), or (channel, height, width) for an image; None: nothing.
         conditioning: how a condition enters `net`: concat, embedding or film (see `jensen.nn.make_encoder`).
+        symbols: whether values are symbols, whose order means nothing: with likelihood categorical the most probable
+            ones are decoded, not their mean.
 
     Wherever a method takes a condition, int64 class labels may stand in for one-hot vectors. A condition that is
     missing, of another shape, NaN, or a label that is no class is a ValueError, one that is no tensor a TypeError.
@@ -68,6 +70,7 @@ class EncoderDecoder(NeuralModel):
         decoder: nn.Module | None = None,
         condition_shape: tuple[int, ...] | None = None,
         conditioning: Conditioning = "concat",
+        symbols: bool = False,
     ) -> None:
         super().__init__()
         if latent < 1:
@@ -76,7 +79,7 @@ class EncoderDecoder(NeuralModel):
         self.shape = tuple(shape)
         self.target_shape = self.shape if target_shape is None else tuple(target_shape)
         self.condition_shape = checked_shape(condition_shape, own=encoder is not None and decoder is not None)
-        self.latent = latent
+        self.latent, self.symbols = latent, symbols
         if autoregressive is not None and likelihood != "autoregressive":
             raise ValueError("autoregressive is the network of likelihood autoregressive: choose that, by its name")
         named = isinstance(likelihood, str)
@@ -129,7 +132,9 @@ class EncoderDecoder(NeuralModel):
         """
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Mean of p(x | z) or p(x | z, c), (..., *target_shape); a draw, without gradient, where it has no mean.
+        """Mean of p(x | z) or p(x | z, c), (..., *target_shape); of symbols the most probable ones.
+
+        A draw, without gradient, where there is no mean.
 
         The likelihood autoregressive has none: what is decoded, reconstructed or sampled is then a draw of each value
         given those before it, from torch's global generator, and no two are alike.
@@ -144,11 +149,15 @@ class EncoderDecoder(NeuralModel):
         """
         if z.ndim == 0 or z.shape[-1] != self.latent:
             raise ValueError(f"codes should have {self.latent} numbers each, got shape {tuple(z.shape)}")
-        distribution: Distribution = self.decoder(z, self._condition(condition, *z.shape[:-1], exact=False))
+        return self._shown(self.decoder(z, self._condition(condition, *z.shape[:-1], exact=False)))
+
+    def _shown(self, distribution: Distribution) -> Tensor:
+        """What stands for p(x | z): its mean, of symbols the most probable ones, and a draw where there is no mean."""
         if not getattr(distribution, "has_mean", True):
             return distribution.sample()
-        mean: Tensor = distribution.mean
-        return mean
+        likeliest = self.symbols and isinstance(distribution, CategoricalOnLevels)
+        shown: Tensor = distribution.mode if likeliest else distribution.mean
+        return shown
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, condition: Tensor | None = None) -> Tensor:

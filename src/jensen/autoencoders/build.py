@@ -104,6 +104,7 @@ def make_model(config: ModelConfig, data: DataLike) -> NeuralModel:
         sigma=config.sigma,
         condition_shape=data.condition_shape,
         conditioning=config.conditioning,
+        symbols=bool(_symbols(data)) and data.target_shape == data.shape,
         **own,
     )
 

@@ -18,7 +18,7 @@ from jensen.autoencoders.path import path_between
 from jensen.autoencoders.point_mass import PointMass
 from jensen.bound import Level, Output
 from jensen.config import AutoregressiveConfig, ModelConfig, ModelKind, NetConfig, QuantiserConfig
-from jensen.likelihoods import CategoricalOnLevels, Likelihood, make_likelihood
+from jensen.likelihoods import Likelihood, make_likelihood
 from jensen.nn import Conditioning
 from jensen.nn.quantiser.base import Quantiser
 
@@ -144,8 +144,9 @@ class VQVAE(EncoderDecoder):
             encoder=nets.encoder,
             decoder=nets.decoder,
             condition_shape=condition_shape,
+            symbols=bool(symbols),
         )
-        self.config, self.symbols = config, bool(symbols)
+        self.config = config
         self.decoder.code_dims = nets.code_dims
         self.quantiser = nets.quantisers
         self.code_shapes, self.code_levels = self.quantiser.code_shapes, self.quantiser.code_levels
@@ -266,12 +267,7 @@ class VQVAE(EncoderDecoder):
         return self._decoded(seen, lead, self._nets_told(condition, *lead, exact=False))
 
     def _decoded(self, seen: Tensor, lead: tuple[int, ...], condition: Tensor | None) -> Tensor:
-        distribution: Distribution = self.decoder(self._laid_out(seen, lead), condition)
-        if not getattr(distribution, "has_mean", True):
-            return distribution.sample()
-        if self.symbols and isinstance(distribution, CategoricalOnLevels):
-            return distribution.mode
-        return distribution.mean
+        return self._shown(self.decoder(self._laid_out(seen, lead), condition))
 
     def _whole(self, z: Tensor) -> Tensor:
         """Codes (..., latent) as int64, checked."""

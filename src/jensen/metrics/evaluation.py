@@ -223,7 +223,7 @@ def _reconstructed(
     model: NeuralModel, batch: Batch, scored: Tensor, output: Output, first: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Sum of squared errors of the reconstruction, and how many values they are of; None where there is none."""
-    if not isinstance(model, EncoderDecoder) or getattr(model, "symbols", False):
+    if not isinstance(model, EncoderDecoder) or model.symbols:
         return None, None  # of symbols, a difference means nothing
     x, target, condition = batch.x, batch.target, batch.condition
     if _is_drawn(output):

@@ -76,8 +76,20 @@ _NAMES = {
 }
 """What a term is called where its name with spaces would not do."""
 _SHARE = "share of examples"
-_UNITS = {"accuracy": _SHARE, "mmd": "no unit, unweighted"}
-_TITLES = {_SHARE: "Classes told rightly"}
+_LEVELS = ("", "_top", "_bottom")
+_UNITS = {
+    "accuracy": _SHARE,
+    "mmd": "no unit, unweighted",
+    "bits_per_code": "bits",
+    **{f"perplexity{level}": "equally frequent codes" for level in _LEVELS},
+    **{f"codes_used{level}": "share of all codes" for level in _LEVELS},
+}
+_TITLES = {
+    _SHARE: "Classes told rightly",
+    "bits": "What a code costs",
+    "equally frequent codes": "Perplexity of a batch's codes",
+    "share of all codes": "Codes used in a batch",
+}
 
 
 def curves(history: Mapping[str, Sequence[float]], *, title: str = "") -> Figure:

@@ -130,9 +130,9 @@ def decoded(material: Material, given: str = "") -> str:
 
 
 def learn_prior(material: Material) -> str:
-    """The command that learns a prior over the codes where none is in place; empty where there is one, or no codes."""
+    """The command that learns a prior over the codes where none is in place and one is of use; empty otherwise."""
     run, model = material.run, material.model
-    if not isinstance(model, VQVAE) or model.code_prior is not None:
+    if not isinstance(model, VQVAE) or model.code_prior is not None or material.predicts is not None:
         return ""
     path, prior = shlex.quote(str(run.path)), run.prior
     if prior is None:

@@ -33,12 +33,13 @@ def _maps(material: Material, model: VQVAE, held_out: HeldOut) -> Picture:
     """Test images, their codes as colours, and what is decoded from these."""
     count = min(SHOWN, len(held_out.x))
     maps = _named(model, held_out.codes[:count])
+    seen = "" if material.run.config.data.corruption == "none" else ", corrupted as in training,"
     own = "" if model.condition_shape is None else ", beside what it is told"
     return Picture(
         "codes",
         "Images as codes",
-        f"Each test image becomes {code_words(model)} integers below {model.code_levels:,} (one colour an integer), "
-        f"and the decoder sees nothing else{own}. Where images are alike, so should the colours be.",
+        f"Each test image{seen} becomes {code_words(model)} integers below {model.code_levels:,} (one colour an "
+        f"integer), and the decoder sees nothing else{own}. Where images are alike, so should the colours be.",
         f"{count} test images, their codes as coloured cells, and their reconstructions.",
         plots.code_maps(held_out.x[:count], maps, held_out.decoded[:count], title="Test images as codes"),
     )
