@@ -84,7 +84,7 @@ class Score:
     minutes: float
     bits_uniform: float
     bits_learned: float | None
-    code_uniform: float
+    code_uniform: float | None
     code_learned: float | None
     distortion: float
     """nats an image"""
@@ -233,7 +233,7 @@ def rows_of(data: str, models: dict[str, Score], quality: dict[str, dict[str, An
     best = models[first]
     rows = [row_of(f"{data}: codes in use", best.used, models[name].used, name, "share of 512") for name in others]
     rows += [row_of(f"{data}: perplexity", best.perplexity, models[name].perplexity, name, "codes") for name in others]
-    if best.bits_learned is not None and best.code_learned is not None:
+    if best.bits_learned is not None and best.code_learned is not None and best.code_uniform is not None:
         pairs = [("bits of the image", best.bits_learned, best.bits_uniform)]
         pairs.append(("bits of the code", best.code_learned, best.code_uniform))
         for what, learned, uniform in pairs:

@@ -6,20 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 from jensen.autoencoders import resolve
+from jensen.autoencoders.vqvae import VQVAE
 from jensen.config import (
     QUANTISER_KNOBS,
     AutoregressiveConfig,
     Config,
     ModelConfig,
+    NetConfig,
     PriorConfig,
     QuantiserConfig,
     TrainConfig,
 )
 from jensen.data import load_data
 from jensen.errors import ConfigError
+from jensen.nn import make_encoder
 
 ANOTHER: dict[str, Any] = {
     "codes": 64,
@@ -126,6 +131,17 @@ def test_impossible_models(choices: dict[str, Any], said: str) -> None:
             {"model": {"kind": "vqvae", "quantiser": {"kind": "gumbel"}}, "objective": {"kind": "mmd"}},
             "objective mmd looks at continuous codes",
         ),
+        (
+            {"model": {"kind": "vqvae", "quantiser": {"kind": "gumbel"}}, "objective": {"kl": "monte-carlo"}},
+            "kl monte-carlo has no gradient for the encoder .* use kl analytic",
+        ),
+        (
+            {
+                "model": {"kind": "vqvae", "quantiser": {"kind": "gumbel"}},
+                "objective": {"kind": "free-bits", "kl": "monte-carlo"},
+            },
+            "kl monte-carlo has no gradient for the encoder",
+        ),
         ({"model": {"kind": "autoregressive"}, "objective": {"samples": 2}}, "trained on its log-likelihood"),
         ({"model": {"kind": "autoregressive"}, "data": {"corruption": "masking"}}, "corruption has no meaning for"),
         ({"model": {"kind": "autoregressive"}, "data": {"transform": "dequantise"}}, "dequantise"),
@@ -134,8 +150,9 @@ def test_impossible_models(choices: dict[str, Any], said: str) -> None:
     ],
 )
 def test_impossible_runs(sections: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=said) as error:
         Config(**sections)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("transform", ["binarise", "binarise-static"])
@@ -146,6 +163,25 @@ def test_binary_data_of_any_likelihood_on_levels(model: dict[str, Any], transfor
     config = resolve(Config(model=model, data={"transform": transform}), load_data("digits", transform=transform))
     assert config.data.transform == transform
     assert config.model.likelihood == model.get("likelihood", "autoregressive")
+
+
+@pytest.mark.parametrize(("kind", "widths"), [("mlp", 400), ("conv", 32), ("resnet", 32)])
+def test_sizes_of_nets_are_those_of_their_description(kind: str, widths: int) -> None:
+    said = NetConfig.model_fields["width"].description or ""
+    assert f"{kind}: {widths}" in said
+    shape = (1, 32, 32)
+    given = make_encoder(NetConfig(kind=kind, width=widths), shape, 4)
+    assert _sizes(make_encoder(NetConfig(kind=kind), shape, 4)) == _sizes(given)
+
+
+def test_sizes_of_a_vqvae_are_those_of_their_description() -> None:
+    assert "vqvae: 64" in (NetConfig.model_fields["width"].description or "")
+    assert "vqvae: 2" in (NetConfig.model_fields["depth"].description or "")
+    assert _sizes(VQVAE((1, 8, 8))) == _sizes(VQVAE((1, 8, 8), net=NetConfig(kind="conv", width=64, depth=2)))
+
+
+def _sizes(net: nn.Module) -> list[torch.Size]:
+    return [parameter.shape for parameter in net.parameters()]
 
 
 def test_objectives_of_codes_that_are_drawn() -> None:

@@ -42,12 +42,38 @@ class Level:
         """log p(z | ...) in nats of each dimension, (samples, batch, *dims)."""
         return self._distribution("prior").log_prob(self.z)
 
-    def kl(self, analytic: bool = True) -> Tensor:
+    @property
+    def discrete(self) -> bool:
+        """Whether the values of z are some of a discrete set, such as integers."""
+        if not self.z.is_floating_point():
+            return True
+        try:
+            support = None if self.posterior is None else self.posterior.support
+        except NotImplementedError:  # a distribution that does not say
+            return False
+        return bool(support is not None and support.is_discrete)
+
+    @property
+    def score_only(self) -> bool:
+        """Whether log q(z) - log p(z) has no gradient for q but its score's, whose mean over draws of z is zero.
+
+        So it is where q is discrete and has parameters to learn, and no gradient comes through z. (Where z enumerates
+        and is not drawn, what it counts has the gradient: `Output.log_weights`, of which a level does not know.)
+        """
+        if self.posterior is None or self.z.requires_grad or not self.discrete:
+            return False
+        return self.log_q().requires_grad
+
+    def kl(self, analytic: bool = True, *, learning: bool = False) -> Tensor:
         """KL(q || p) in nats of each dimension; zero for a deterministic level.
 
         Args:
             analytic: use the closed form where there is one, which has no samples dimension of its own (size 1 where
                 q does not depend on samples). Otherwise log q - log p at the samples: same mean, more variance.
+            learning: q is to learn from its gradient, which log q - log p at draws of a discrete z does not have.
+
+        Raises:
+            ValueError: q is to learn from it and cannot, see `score_only`.
         """
         if self.posterior is None and self.prior is None:
             return torch.zeros_like(self.z)
@@ -56,6 +82,12 @@ class Level:
                 return kl_divergence(self._distribution("posterior"), self._distribution("prior"))
             except NotImplementedError:  # no closed form for this pair
                 pass
+        if learning and self.score_only:
+            raise ValueError(
+                "the KL at draws of a discrete code has no gradient that q could learn from (its score's has mean 0): "
+                "take the closed form (kl analytic), under a prior that has one, such as the uniform prior of a vqvae "
+                "(attach_prior(None)); to measure only, use torch.no_grad()"
+            )
         return self.log_q() - self.log_p()
 
     def _distribution(self, name: str) -> Distribution:
@@ -100,9 +132,10 @@ class Output:
         target = torch.where(observed, self.target, torch.zeros_like(self.target))
         return _sum_dims(self.likelihood.log_prob(target) * observed)
 
-    def rate(self, analytic: bool = True) -> Tensor:
-        """KL(q || p) in nats, summed over levels and dimensions, (samples or 1, batch)."""
-        rates = [_sum_dims(level.kl(analytic)) for level in self.levels]
+    def rate(self, analytic: bool = True, *, learning: bool = False) -> Tensor:
+        """KL(q || p) in nats, summed over levels and dimensions, (samples or 1, batch); see `Level.kl`."""
+        learning = learning and self.log_weights is None
+        rates = [_sum_dims(level.kl(analytic, learning=learning)) for level in self.levels]
         return rates[0] if len(rates) == 1 else torch.stack(torch.broadcast_tensors(*rates)).sum(0)
 
     def expectation(self, values: Tensor) -> Tensor:

@@ -71,6 +71,18 @@ def test_what_depends_on_what() -> None:
     assert torch.equal(labels, factors)
 
 
+def test_a_level_knows_every_book_of_the_one_above() -> None:
+    prior = made(((3, 2, 2), (3, 4, 4)))
+    codes = torch.randint(K, (1, *prior.shape))
+    before = prior.log_prob(codes)[0, 12:]
+    for book in range(3):
+        top, bottom = prior.grids(codes)
+        top = top.clone()
+        top[:, book] = (top[:, book] + 1) % K
+        after = prior.log_prob(prior.flat((top, bottom)))[0, 12:]
+        assert not torch.isclose(after, before).any(), book
+
+
 def test_flat_codes_are_levels_top_first() -> None:
     prior = CodePrior(((2, 1, 2), (1, 2, 3)), 16, SMALL)
     codes = torch.arange(10).expand(4, 5, 10)
@@ -250,6 +262,18 @@ def test_likelihood_of_an_output() -> None:
     assert output.likelihood.sample((5,)).shape == (5, 1, 4, 3)
     with pytest.raises(ValueError, match="k / 2"):
         prior(x + 0.2).log_likelihood()
+
+
+def test_draws_of_an_output_are_of_each_datum_under_its_own_condition() -> None:
+    prior = made(SHAPES["two levels"], condition_shape=(2,))
+    told = torch.tensor([[4.0, -4.0], [-4.0, 4.0]], dtype=torch.float64)
+    draws = prior(torch.zeros(2, 3, dtype=torch.float64), condition=told).likelihood.sample((4000,))
+    assert draws.shape == (4000, 1, 2, 3)
+    codes = torch.tensor([[k, 0, 0] for k in range(K)])
+    expected = torch.stack([prior.log_prob(codes, row)[:, 0].exp() for row in told]).detach()
+    assert expected.diff(dim=0).abs().max() > 0.15  # or it would not be seen whose draws are whose
+    shares = torch.stack([(draws[:, 0, :, 0] * (K - 1) == k).double().mean(0) for k in range(K)], 1)
+    torch.testing.assert_close(shares, expected, atol=5 * 0.5 / math.sqrt(4000), rtol=0)
 
 
 def test_is_about_codes_of_so_many_values() -> None:

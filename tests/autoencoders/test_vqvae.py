@@ -151,6 +151,32 @@ def test_two_levels_know_of_each_other() -> None:
     assert not torch.equal(model.codes(x)[1], bottom)
 
 
+def test_what_is_decoded_from_the_top_learns_on_both_its_ways() -> None:
+    """It stands beside the features as the bottom is quantised, and beside the bottom's embeddings in the decoder."""
+    model = VQVAE((1, 16, 16), downsampling=2, hierarchy=2, quantiser=SMALL, net=NET).eval()
+    kept: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            kept[name] = output if name == "told" else inputs[0]
+            kept[name].retain_grad()
+
+        return hook
+
+    model.quantiser.top_decoder.register_forward_hook(keep("told"))
+    model.quantiser.bottom.register_forward_hook(keep("bottom"))
+    model.decoder.net.register_forward_hook(keep("seen"))
+    Elbo()(model(torch.rand(3, 1, 16, 16)), Context(0, 3)).value.backward()
+    told, bottom, seen = (kept[name].grad for name in ("told", "bottom", "seen"))
+    assert told is not None
+    assert bottom is not None
+    assert seen is not None
+    by_bottom, by_decoder = bottom[:, -told.shape[1] :], seen[:, -told.shape[1] :]
+    assert bool(by_bottom.any())
+    assert bool(by_decoder.any())
+    torch.testing.assert_close(told, by_bottom + by_decoder)
+
+
 class Shifted(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

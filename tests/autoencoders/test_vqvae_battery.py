@@ -184,7 +184,9 @@ def test_samples_from_a_learned_prior(told: str) -> None:
     condition = None if told == "none" else torch.tensor(1)
     nets = condition if told == "both" else None
     torch.manual_seed(3)
-    drawn = model.sample(6, 0.7, condition, top_k=4, top_p=0.9)
+    seen: list[tuple[int, int]] = []
+    drawn = model.sample(6, 0.7, condition, top_k=4, top_p=0.9, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (6 * model.latent,) * 2
     torch.manual_seed(3)
     codes = prior.sample_codes(6, 0.7, condition, top_k=4, top_p=0.9)
     torch.testing.assert_close(drawn, model.decode(codes, nets))

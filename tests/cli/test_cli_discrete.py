@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from jensen.autoencoders import VQVAE
+from jensen.cli import main
 from jensen.data import to_text
 from jensen.metrics import code_usage, evaluate
 from jensen.training import PriorRun, Run
@@ -123,10 +124,31 @@ def test_samples_of_text_are_text(jensen: Jensen, text: Path, tmp_path: Path) ->
         ("codes", ("sample", "--top-k", "3"), "--top-k is about a learned prior, which"),
         ("codes", ("sample", "--top-p", "0.9"), "jensen train prior --run"),
         ("codes", ("sample", "--temperature", "0.9"), "--temperature is about a learned prior"),
-        ("digits", ("sample", "--top-k", "3"), "--top-k is for what is drawn value after value"),
-        ("digits", ("sample", "--top-p", "0.9"), "--top-p is for what is drawn value after value"),
-        ("drawing", ("sample", "--top-k", "0"), "should be at least 1"),
-        ("drawing", ("sample", "--top-p", "1.5"), "top_p should be above 0 and at most 1"),
+        ("digits", ("sample", "--top-k", "3"), "--top-k is for the values of model autoregressive, or the codes that"),
+        ("digits", ("sample", "--top-p", "0.9"), "--top-p is for the values of model autoregressive"),
+        ("digits", ("sample", "--top-p", "0.9"), ", of model vae, draws neither"),
+        (
+            "pixel_vae",
+            ("sample", "--top-k", "2"),
+            "pixels are drawn one after the other too, but always from all values",
+        ),
+        ("drawing", ("sample", "--top-k", "0"), "for --top-k: should be at least 1"),
+        ("drawing", ("sample", "--top-k", "17"), "--top-k 17: a code of "),
+        ("drawing", ("sample", "--top-k", "17"), " takes 16 values, so give at most that"),
+        ("pixels", ("sample", "--top-k", "300"), "--top-k 300: a value of "),
+        (
+            "drawing",
+            ("sample", "--top-p", "1.5"),
+            "for --top-p: a probability should be positive and at most 1, got 1.5",
+        ),
+        ("drawing", ("sample", "--top-p", "0"), "for --top-p: a probability should be positive"),
+        ("drawing", ("sample", "--temperature", "0"), "for --temperature: a temperature should be positive, got 0"),
+        ("digits", ("sample", "--temperature", "nan"), "for --temperature: a temperature should be positive, got nan"),
+        (
+            "upper",
+            ("inpaint", "--temperature", "cold"),
+            "for --temperature: a temperature should be a number, got 'cold'",
+        ),
         ("drawing", ("sample", "--label", "3"), "is conditioned on nothing; leave --label out"),
         ("drawing", ("interpolate", "0", "1", "--path", "spherical"), "use linear"),
         ("drawing_classes", ("interpolate", "0", "1", "--label", "3"), "nothing but the draw of its codes"),
@@ -158,6 +180,15 @@ def test_what_has_no_meaning_is_told_in_a_line(
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert message in said.err
+
+
+@pytest.fixture(scope="module")
+def pixel_vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE whose decoder draws one pixel after the other."""
+    folder = tmp_path_factory.mktemp("runs") / "pixel-vae"
+    net = ("--likelihood", "autoregressive", "--autoregressive-width", "8", "--autoregressive-depth", "1")
+    assert main(["train", "--epochs", "1", "--limit", "64", "--latent", "2", *net, "--run", str(folder)]) == 0
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +307,12 @@ def test_a_prior_of_other_weights_is_told(jensen: Jensen, drawing_classes: Path,
     assert said.err.count("\n") == 1
     assert "was fitted to the codes of other weights" in jensen("runs", tmp_path).out
     assert jensen("reconstruct", run, "-o", tmp_path / "a.png").err == ""
-    assert "leave --label out" in jensen("sample", run, "--label", "3").err
+    said = jensen("sample", run, "--label", "3", "-o", tmp_path / "b.npz")
+    assert said.code == 2
+    assert said.err == (
+        f"jensen: error: --label is for the prior, which was told label, but {run / 'prior'} was fitted to the codes "
+        f"of other weights of the model: jensen train prior --run {run} --replace --condition label\n"
+    )
 
 
 def test_a_prior_that_was_stopped_is_told(

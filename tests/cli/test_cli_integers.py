@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +141,102 @@ def test_wrong_integers(
     assert message.format(run=run) in said.err
     assert said.err.count("\n") == 1
     assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("codes.npy", "holds a single array (.npy), but a .npz file of named ones is needed"),
+        ("codes.npz", "holds a single array (.npy), but a .npz file of named ones is needed"),
+        ("text.npz", "codes in it is no array"),
+        ("header.npz", "is damaged or no .npz file of plain arrays"),
+    ],
+)
+def test_files_that_are_no_archive_of_arrays(
+    jensen: Jensen, codes: Path, tmp_path: Path, name: str, message: str
+) -> None:
+    path = tmp_path / name
+    if name.startswith("codes"):
+        np.save(tmp_path / "one.npy", GRID)
+        (tmp_path / "one.npy").rename(path)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            if name == "text.npz":
+                archive.writestr("codes", "0 1 2 3")
+            else:
+                archive.writestr("codes.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr'         ")
+    said = jensen("decode", codes, path, "-o", tmp_path / "back")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert f"{path}" in said.err
+    assert message in said.err
+
+
+def test_an_archive_is_no_array(jensen: Jensen, codes: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", images=GRID)
+    path = (tmp_path / "images.npz").rename(tmp_path / "images.npy")
+    said = jensen("encode", codes, path, "-o", tmp_path / "codes.npz")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "is an archive of arrays, not one: call it .npz" in said.err
+
+
+def test_hidden_values_are_what_bits_are_divided_by(jensen: Jensen, tmp_path: Path) -> None:
+    run = _trained(jensen, tmp_path / "half", "--condition", "upper-half", "--limit", "200", "--downsampling", "2")
+    told = jensen("train", "prior", "--run", run, *PRIOR)
+    assert told.code == 0, told.err
+    said = jensen("encode", run, "--split", "test", "-o", tmp_path / "codes.npz")
+    found = json.loads(jensen("evaluate", run, "--json").out)
+    usage = found["code_usage"]
+    assert (found["dims"], usage["dims"]) == (32, 32)
+    assert found["rate"] / math.log(2) / 32 == pytest.approx(usage["bits_per_dim_learned"], rel=1e-5)
+    assert f"{usage['bits_per_dim_uniform']:.4f}" == "2.0000"  # 16 codes of 4 bits for 32 values
+    assert _number(said.out, "bits per dimension") == "2.0000"
+    assert "(32 hidden values)" in said.out
+    assert _number(said.out, "by the prior") == f"{usage['bits_per_dim_learned']:.4f}"
+    assert "an entropy coder would take, given the upper half of the image" in said.out
+    assert "2.0000 with uniform codes" in told.out
+
+
+def test_a_code_that_predicts_has_no_bits_per_dimension(jensen: Jensen, tmp_path: Path) -> None:
+    few = ("--data", "circles", "--target", "x", "--limit", "100", "--likelihood", "gaussian")
+    run = _trained(jensen, tmp_path / "circles", *few)
+    told = jensen("train", "prior", "--run", run, *PRIOR)
+    assert told.code == 0, told.err
+    assert "bits per code" in told.out
+    said = jensen("encode", run, "--split", "test", "-o", tmp_path / "codes.npz")
+    table = jensen("evaluate", run).out
+    assert "bits per dimension" not in told.out + said.out + table
+    model = Run.open(run).model()
+    assert _number(said.out, "bits an example") == f"{4 * model.latent:.2f}"
+    usage = json.loads((run / "evaluation.json").read_text())["code_usage"]
+    assert _number(said.out, "by the prior") == f"{usage['nats_learned'] / math.log(2):.2f}"
+    assert _number(table, "code, uniform") == f"{4 * model.latent:.2f}"
+
+
+def test_a_label_that_decoding_needs_is_counted(
+    jensen: Jensen, drawing_classes: Path, told_codes: Path, drawing: Path, tmp_path: Path
+) -> None:
+    for place, run in enumerate((drawing_classes, told_codes)):
+        said = jensen("encode", run, "--split", "test", "-o", tmp_path / f"{place}.npz")
+        assert "take, given the label (log2 10 = 3.32 bits an example more)" in said.out
+    said = jensen("encode", drawing, "--split", "test", "-o", tmp_path / "plain.npz")
+    assert "by the prior" in said.out
+    assert "given" not in said.out
+
+
+CODES = ("--model", "vqvae", "--quantiser-codes", "16", "--quantiser-dim", "4", "--net-width", "8")
+PRIOR = ("--net-width", "8", "--net-depth", "2", "--epochs", "1")
+
+
+def _trained(jensen: Jensen, run: Path, *flags: str) -> Path:
+    said = jensen("train", "--run", run, "--epochs", "1", *CODES, *flags)
+    assert said.code == 0, said.err
+    return run
+
+
+def _number(out: str, name: str) -> str:
+    """The number of a row of a printed table."""
+    (line,) = [line for line in out.splitlines() if line.startswith(f"{name}  ")]
+    return line.removeprefix(name).split()[0]
 
 
 def test_refused(jensen: Jensen, codes: Path, drawing_classes: Path, tmp_path: Path) -> None:

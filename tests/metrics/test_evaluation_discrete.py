@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from integer_codes import MARKOV, K, OwnCodes, Rows
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
-from jensen.autoencoders import VAE
+from jensen.autoencoders import VAE, AutoEncoder, SemiSupervisedVAE
+from jensen.autoencoders.code_prior import CodePrior
 from jensen.autoencoders.density import AutoregressiveModel
 from jensen.autoencoders.vqvae import VQVAE
 from jensen.config import AutoregressiveConfig, NetConfig, QuantiserConfig
@@ -23,11 +25,11 @@ from jensen.metrics.disentanglement import encode_pool
 SMALL = AutoregressiveConfig(width=8, depth=2)
 
 
-def vqvae(likelihood: str = "bernoulli", levels: int = 2, **quantiser: object) -> VQVAE:
+def vqvae(likelihood: str = "bernoulli", levels: int = 2, **quantiser: Any) -> VQVAE:
     chosen = {"kind": "vector", "codes": 16, "dim": 8, "initial": "random"} | quantiser
     return VQVAE(
         (1, 8, 8),
-        quantiser=QuantiserConfig(**chosen),  # type: ignore[arg-type]
+        quantiser=QuantiserConfig(**chosen),
         net=NetConfig(kind="conv", width=8, depth=1),
         likelihood=likelihood,
         levels=levels,
@@ -109,7 +111,7 @@ def test_codes_that_are_drawn_are_importance_weighted() -> None:
     assert (found.active_units, found.kl_per_dimension) == (None, [])
 
 
-def test_codes_collapse_in_their_own_words() -> None:
+def test_drawn_codes_collapse_in_their_own_words() -> None:
     """Where q(z | x) is the prior whatever x, the codes carry nothing; under it they cost log K if they are certain."""
     same = Rows(torch.full((50, 8), 1.0))
     assert evaluate(OwnCodes(), same).warnings == []  # uniform: N log K whatever the codes
@@ -121,7 +123,101 @@ def test_codes_collapse_in_their_own_words() -> None:
     found = evaluate(model, Rows(torch.rand(30, 1, 8, 8).round(), levels=2), samples=3)
     assert found.rate == pytest.approx(0, abs=1e-5)
     (warning,) = found.warnings
-    assert warning.startswith("The codes have collapsed: they carry 0.00 nats")
+    assert warning.startswith("The codes have collapsed: they carry 0.00 nats, so they are drawn alike whatever x is")
+    assert "kl_weight" in warning
+    assert not any(word in warning for word in ("have the same", "k-means", "revival", "commitment", "values"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "choices", "said", "unsaid"),
+    [
+        ("vector", {"revival": 0.0}, ("revival", "k-means", "commitment"), ("values", "kl_weight")),
+        ("residual", {"books": 2, "revival": 0.0}, ("revival", "k-means", "commitment"), ("values", "kl_weight")),
+        ("finite-scalar", {"codes": None, "values": (3, 4), "initial": None}, ("values",), ("revival", "k-means")),
+    ],
+)
+def test_codes_that_are_all_the_same_collapse_in_words_of_their_quantiser(
+    kind: str, choices: dict[str, Any], said: tuple[str, ...], unsaid: tuple[str, ...]
+) -> None:
+    """A learned prior that is sure of the one code of all data makes it free."""
+    model = vqvae(kind=kind, **choices)
+    x = torch.rand(1, 1, 8, 8).round().expand(20, 1, 8, 8).contiguous()
+    prior = CodePrior(model.code_shapes, model.code_levels, SMALL)
+    model.attach_prior(prior)
+    optimiser = torch.optim.Adam(prior.parameters(), 0.03)
+    codes = model.encode(x[:1])
+    for _ in range(60):
+        optimiser.zero_grad()
+        prior.log_prob(codes).sum().neg().backward()
+        optimiser.step()
+    found = evaluate(model, Rows(x, levels=2))
+    assert found.code_prior == "learned"
+    assert found.rate is not None
+    assert found.rate < 0.1
+    (warning,) = found.warnings
+    assert "so nearly all data have the same" in warning
+    assert all(word in warning for word in said)
+    assert not any(word in warning for word in unsaid)
+
+
+def test_a_prior_that_is_told_the_class_makes_it_a_bound_of_the_conditional() -> None:
+    """Of p(x | c), though encoder and decoder are told nothing."""
+    model = OwnCodes()
+    label = torch.arange(30) % 3
+    data = Rows(label[:, None].float().expand(30, 8).contiguous(), label, F.one_hot(label, 3).float())
+    plain = evaluate(model, data)
+    assert (plain.conditional, plain.notes) == (False, [])
+    assert "lower bound of log p(x)," in dict(row[::2] for row in plain.table())["ELBO"]
+    model.code_prior = Told((3,))  # type: ignore[assignment]
+    told = evaluate(model, data)
+    assert told.conditional
+    (note,) = told.notes
+    assert note.startswith("The prior over the codes is told the condition c")
+    assert f"up to ln 3 = {math.log(3):.2f} nats" in note
+    assert "lower bound of log p(x|c)," in dict(row[::2] for row in told.table())["ELBO"]
+    model.code_prior = Told(None)  # type: ignore[assignment]
+    assert evaluate(model, data).notes == []
+
+
+class Told:
+    """A prior over codes that is told something, or nothing."""
+
+    def __init__(self, condition_shape: tuple[int, ...] | None) -> None:
+        self.condition_shape = condition_shape
+
+
+def test_whatever_is_told_something_says_so() -> None:
+    label = torch.arange(12) % 3
+    told = F.one_hot(label, 3).float()
+    x = torch.rand(12, 1, 8, 8).round()
+    model = vqvae_told((3,))
+    (note,) = evaluate(model, Rows(x, label, told, levels=2)).notes
+    assert note.startswith("The model is told the condition c of each datum")
+    assert "up to ln 3 = 1.10 nats" in note
+    image = vqvae_told((1, 8, 8))
+    found = evaluate(image, Rows(x, condition=x, levels=2))
+    assert found.notes == [note.split(" (where")[0] + "."]  # an image is no class
+    density, pixels, _ = conditional_density()
+    rows = Rows(pixels[:12], label, told, levels=2)
+    found = evaluate(density, rows)
+    assert found.notes == [note]
+    assert found.table()[0][2].startswith("nats, log p(x|c) itself, exact")
+    some = SemiSupervisedVAE((1, 8, 8), 2, condition_shape=(3,), net=NetConfig(kind="mlp", width=8), levels=2)
+    found = evaluate(some, Rows(x, label, told, levels=2), samples=2)
+    assert (found.conditional, len(found.notes)) == (False, 1)
+    assert "log p(x, y), and else of log p(x)" in found.notes[0]
+    plain = AutoEncoder((1, 8, 8), 2, condition_shape=(3,), net=NetConfig(kind="mlp", width=8), levels=2)
+    assert evaluate(plain, Rows(x, label, told, levels=2)).notes == []  # it has no bound
+
+
+def vqvae_told(condition_shape: tuple[int, ...]) -> VQVAE:
+    return VQVAE(
+        (1, 8, 8),
+        quantiser=QuantiserConfig(codes=16, dim=8, initial="random"),
+        net=NetConfig(kind="conv", width=8, depth=1),
+        levels=2,
+        condition_shape=condition_shape,
+    ).eval()
 
 
 def test_right_values_of_a_categorical_likelihood() -> None:
@@ -236,13 +332,7 @@ def test_a_class_conditional_density_classifies_exactly() -> None:
 
 
 def test_a_class_conditional_vqvae_classifies_by_its_bound() -> None:
-    model = VQVAE(
-        (1, 8, 8),
-        quantiser=QuantiserConfig(codes=16, dim=8, initial="random"),
-        net=NetConfig(kind="conv", width=8, depth=1),
-        levels=2,
-        condition_shape=(3,),
-    ).eval()
+    model = vqvae_told((3,))
     x, label = torch.rand(12, 1, 8, 8).round(), torch.arange(12) % 3
     found = classify(model, Rows(x, label, F.one_hot(label, 3).float(), levels=2), samples=9)
     assert (found.samples, found.exact, found.deterministic) == (1, False, True)

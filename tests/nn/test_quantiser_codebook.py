@@ -11,6 +11,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from jensen.nn.quantiser import Codebook, VectorQuantiser
+from jensen.nn.quantiser import codebook as module
 from jensen.nn.quantiser.k_means import k_means
 
 
@@ -21,7 +22,10 @@ def clusters(each: int, centres: int = 8, dim: int = 4, spread: float = 0.1) -> 
     return rows[torch.randperm(len(rows))]
 
 
-def test_moving_averages_follow_the_recursion() -> None:
+@pytest.mark.parametrize("smoothing", [1e-5, 0.3])
+def test_moving_averages_follow_the_recursion(smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Laplace smoothing of usual size is beyond float32's sight, so a large one too."""
+    monkeypatch.setattr(module, "SMOOTHING", smoothing)
     quantiser = VectorQuantiser(6, 3, decay=0.8, initial="random", revival=0.0)
     book = quantiser.codebook.embedding.double()
     usage, sums = torch.ones(6, dtype=torch.float64), book.clone()
@@ -32,9 +36,20 @@ def test_moving_averages_follow_the_recursion() -> None:
         usage = 0.8 * usage + 0.2 * hot.sum(0)
         sums = 0.8 * sums + 0.2 * hot.T @ rows
         total = usage.sum()
-        book = sums / ((usage + 1e-5) / (total + 6e-5) * total)[:, None]
+        book = sums / ((usage + smoothing) / (total + 6 * smoothing) * total)[:, None]
         quantiser(features)
         torch.testing.assert_close(quantiser.codebook.embedding.double(), book, rtol=1e-5, atol=1e-5)
+
+
+def test_a_code_whose_use_has_faded_to_nothing_stays_a_number() -> None:
+    codebook = Codebook(3, 2, initial="random", revival=0.0)
+    with torch.no_grad():
+        codebook.embedding[0] = 100.0
+        codebook.usage[0] = 0.0
+        codebook.sums[0] = 0.0
+    codebook(torch.randn(1, 2, 20))
+    assert torch.equal(codebook.embedding[0], torch.zeros(2))
+    assert bool(codebook.embedding.isfinite().all())
 
 
 @pytest.mark.parametrize("initial", ["random", "k-means"])
@@ -104,6 +119,17 @@ def test_the_first_batch_gives_the_first_codes(learned: Literal["ema", "loss"]) 
     assert torch.cdist(rows, codebook.embedding).min(1).values.max() < 1
 
 
+def test_first_codes_of_a_large_batch_are_those_of_a_random_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 4 x 100 features, cluster after cluster, 80 are looked at: any, and they stand for all."""
+    monkeypatch.setattr(module, "FEATURES_FOR_INITIAL", 80)
+    rows = (3 * torch.randn(8, 4)).repeat_interleave(50, 0) + 0.1 * torch.randn(400, 4)
+    codebook = Codebook(8, 4)
+    codebook(rows.view(4, 100, 4).transpose(1, 2))
+    assert torch.cdist(rows, codebook.embedding).min(1).values.max() < 1
+    assert float(codebook.usage.sum()) == pytest.approx(400, rel=1e-5)
+    assert float(codebook.usage.min()) > 10
+
+
 def test_fewer_features_than_codes() -> None:
     codebook = Codebook(50, 4)
     rows = torch.randn(7, 4)
@@ -118,19 +144,22 @@ def test_fewer_features_than_codes() -> None:
 def test_dead_codes_are_put_on_features(learned: Literal["ema", "loss"], cosine: bool) -> None:
     codebook = Codebook(10, 4, learned=learned, initial="random", cosine=cosine)
     with torch.no_grad():
-        codebook.usage.copy_(torch.tensor([10.0] * 6 + [0.5] * 4))
+        codebook.recent.copy_(torch.tensor([10.0] * 6 + [0.5] * 4))
+        if learned == "ema":
+            codebook.usage.copy_(torch.arange(10.0))
         before = codebook.embedding.clone()
     rows = torch.randn(30, 4)
     # Kept from learning after that, so that only what revival did is seen.
-    codebook._count = lambda counts, sums: None  # type: ignore[method-assign]
+    codebook._count = lambda counts, sums, features: None  # type: ignore[method-assign]
     codebook(rows.T[None])
     values = F.normalize(rows, dim=1) if cosine else rows
     assert torch.equal(codebook.embedding[:6], before[:6])
     assert (torch.cdist(codebook.embedding[6:], values).min(1).values < 1e-3).all()
     assert len(torch.cdist(codebook.embedding[6:], values).argmin(1).unique()) == 4
-    torch.testing.assert_close(codebook.usage, torch.tensor([10.0] * 6 + [6.2] * 4))
+    torch.testing.assert_close(codebook.recent, torch.tensor([10.0] * 6 + [6.2] * 4))
     if learned == "ema":
-        torch.testing.assert_close(codebook.sums[6:], 6.2 * codebook.embedding[6:])
+        torch.testing.assert_close(codebook.usage, torch.tensor([0, 1, 2, 3, 4, 5, 4.5, 4.5, 4.5, 4.5]))
+        torch.testing.assert_close(codebook.sums[6:], 4.5 * codebook.embedding[6:])
 
 
 @pytest.mark.parametrize("learned", ["ema", "loss"])
@@ -161,4 +190,4 @@ def test_a_step_needs_no_look_at_the_numbers(learned: Literal["ema", "loss"], co
     (found.embedding.sum() + sum(found.penalties.values())).backward()
     assert features.grad is not None
     with pytest.raises(RuntimeError, match="meta"):
-        bool(codebook.usage.sum())
+        bool(codebook.recent.sum())

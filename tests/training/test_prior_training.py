@@ -1,10 +1,9 @@
-"""A prior of a run's codes is trained, stopped and resumed like any model, and put in place where it fits."""
+"""A prior of a run's codes is trained, stopped and resumed like any model."""
 
 from __future__ import annotations
 
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,96 +13,26 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from code_runs import Parents, outputs, stop_after, tiny_prior
 
 from jensen.autoencoders.vqvae import VQVAE
-from jensen.bound import Output
-from jensen.config import Config, PriorConfig
+from jensen.config import Config
 from jensen.data import load_data
 from jensen.errors import CheckpointError, ConfigError, NonFiniteError
-from jensen.training import (
-    PriorRun,
-    Run,
-    StalePriorWarning,
-    Trainer,
-    fit,
-    fit_prior,
-    list_runs,
-    resume,
-    resume_prior,
-)
-from jensen.training.codes import CodeSplit, code_data
-from jensen.training.prior_run import digest
+from jensen.training import PriorRun, Run, StalePriorWarning, fit_prior, list_runs, resume, resume_prior
 
 SameRuns = Callable[[Any, Any], None]
-CPU = torch.device("cpu")
-STATIC = {"data": {"transform": "binarise-static"}}
-RUNS: dict[str, dict[str, Any]] = {
-    "static": STATIC,
-    "binarised": {},
-    "told": {"data": {"transform": "binarise-static", "condition": "label"}},
-    "gumbel": {**STATIC, "model": {"quantiser": {"kind": "gumbel", "codes": 6, "dim": 4}}},
-    "two levels": {**STATIC, "model": {"hierarchy": 2, "downsampling": 2}},
-}
-
-
-def tiny_vqvae(**sections: dict[str, Any]) -> Config:
-    """128 digits, four codes of six values each, two steps."""
-    base: dict[str, dict[str, Any]] = {
-        "data": {"limit": 128},
-        "model": {
-            "kind": "vqvae",
-            "quantiser": {"codes": 6, "dim": 4},
-            "net": {"width": 4, "depth": 1},
-        },
-        "train": {"epochs": 1, "batch_size": 64, "accelerator": "cpu"},
-    }
-    return Config(**{name: {**values, **sections.get(name, {})} for name, values in base.items()})
-
-
-def tiny_prior(
-    seed: int = 0, condition: str | None = None, net: dict[str, Any] | None = None, **train: Any
-) -> PriorConfig:
-    """Four steps an epoch, two epochs."""
-    return PriorConfig(
-        seed=seed,
-        condition=condition,
-        net={"width": 8, "depth": 1, **(net or {})},
-        train={"epochs": 2, "batch_size": 32, "accelerator": "cpu", **train},
-    )
 
 
 @pytest.fixture(scope="module")
-def parents(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Runs without a prior, each trained once; to be copied."""
-    root, made = tmp_path_factory.mktemp("parents"), {}
-
-    def parent(name: str) -> Path:
-        if name not in made:
-            made[name] = fit(tiny_vqvae(**RUNS[name]), root / name, quiet=True).path
-        return made[name]
-
-    return parent
+def parents(tmp_path_factory: pytest.TempPathFactory) -> Parents:
+    return Parents(tmp_path_factory.mktemp("parents"))
 
 
 @pytest.fixture
-def copied(parents: Callable[[str], Path], tmp_path: Path) -> Callable[..., Run]:
+def copied(parents: Parents, tmp_path: Path) -> Callable[..., Run]:
     """A run of one's own."""
-
-    def copy(name: str = "static", to: str = "run") -> Run:
-        shutil.copytree(parents(name), tmp_path / to)
-        return Run.open(tmp_path / to)
-
-    return copy
-
-
-def outputs(run: Run) -> tuple[VQVAE, Output, Any]:
-    """Model with its prior, and what it says of the validation data."""
-    model, batch = run.model(), run.data().valid.batch(torch.arange(100))
-    assert isinstance(model, VQVAE)
-    with torch.no_grad():
-        return model, model(batch.x, batch.target, condition=batch.condition), batch
+    return lambda name="static", to="run": parents.copy(name, tmp_path / to)
 
 
 def test_what_is_written_and_put_in_place(copied: Callable[..., Run]) -> None:
@@ -146,72 +75,6 @@ def test_the_score_is_the_rate_that_the_model_then_has(copied: Callable[..., Run
             assert bits == pytest.approx(-nats / 4 / math.log(2), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["static", "told", "two levels"])
-def test_codes_as_data(name: str, copied: Callable[..., Run]) -> None:
-    run = copied(name)
-    model, images = run.model(), run.data()
-    assert isinstance(model, VQVAE)
-    codes = code_data(model, images, CPU)
-    assert not isinstance(codes.train, CodeSplit)  # made once
-    assert (codes.shape, codes.levels, codes.transform) == ((model.latent,), 6, "none")
-    for part, own in ((codes.train, images.train), (codes.valid, images.valid), (codes.test, images.test)):
-        places = torch.tensor([len(own) - 1, 0, 7])
-        batch, seen = part.batch(places), own.batch(places)
-        expected = model.encode(seen.x, seen.condition)
-        assert batch.x.dtype == torch.float32
-        assert torch.equal((batch.x * 5).round().long(), expected)
-        assert batch.target is batch.x
-        assert torch.equal(_required(batch.label), _required(seen.label))
-        if name == "told":
-            assert torch.equal(_required(batch.condition), _required(seen.condition))
-    seen_levels: list[tuple[int, int]] = []
-    code_data(model, images, CPU, lambda done, total: seen_levels.append((done, total)))
-    assert seen_levels[-1] == (len(images.train) + len(images.valid) + len(images.test),) * 2
-
-
-def _required(value: Tensor | None) -> Tensor:
-    assert value is not None
-    return value
-
-
-@pytest.mark.parametrize("name", ["binarised", "gumbel"])
-def test_codes_are_made_anew_where_they_are_drawn(name: str, copied: Callable[..., Run]) -> None:
-    run = copied(name)
-    model = run.model()
-    assert isinstance(model, VQVAE)
-    codes = code_data(model, run.data(), CPU).to(CPU)
-    assert isinstance(codes.train, CodeSplit)
-    draws = []
-    for seed in (1, 2, 1):
-        torch.manual_seed(seed)
-        draws.append(next(codes.train.batches(64, shuffle=torch.Generator().manual_seed(0))))
-    assert torch.equal(draws[0].x, draws[2].x)
-    assert not torch.equal(draws[0].x, draws[1].x)
-    assert torch.equal(draws[0].index, draws[1].index)
-    if name == "gumbel":  # draws from q, and not its likeliest codes
-        x = run.data().train.batch(torch.zeros(2000, dtype=torch.long)).x
-        torch.manual_seed(0)
-        with torch.no_grad():
-            level = model.levels(x[:1])[0][0]
-        many = codes.train.batch(torch.zeros(2000, dtype=torch.long)).x.mul(5).round().long()
-        shares = torch.nn.functional.one_hot(many, 6).float().mean(0)
-        posterior: Any = level.posterior
-        torch.testing.assert_close(shares, posterior.probs.reshape(4, 6), atol=0.05, rtol=0)
-
-
-def test_a_dataset_of_codes_made_once_or_anew_is_the_same(copied: Callable[..., Run]) -> None:
-    run = copied("told")
-    model, images = run.model(), run.data()
-    assert isinstance(model, VQVAE)
-    once = code_data(model, images, CPU).train
-    model.stochastic = True  # as if it were
-    anew = code_data(model, images, CPU).train
-    assert isinstance(anew, CodeSplit)
-    places = torch.tensor([3, 1, 100])
-    for a, b in zip(once.batch(places), anew.batch(places), strict=True):
-        assert (a is None and b is None) or torch.equal(_required(a), _required(b))
-
-
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "once": ("static", {}),
     "anew": ("binarised", {"condition": "label"}),
@@ -247,17 +110,6 @@ def test_more_epochs(copied: Callable[..., Run], same_runs: SameRuns) -> None:
             resume_prior(run.path, epochs=epochs, quiet=True)
     same_runs(resume_prior(run.path, epochs=4, quiet=True), whole)
     assert PriorRun.open(run.path / "prior").config == whole.config
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    original = Trainer._step
-
-    def patched(self: Trainer, batch: Any) -> None:
-        original(self, batch)
-        if self.position.step == step:
-            self.stop.requested = True
-
-    monkeypatch.setattr(Trainer, "_step", patched)
 
 
 def test_a_stop_says_how_to_go_on_and_what_there_is_until_then(
@@ -314,101 +166,6 @@ def test_control_c_and_another_process(copied: Callable[..., Run], same_runs: Sa
     same_runs(resume_prior(run, quiet=True), fit_prior(copied(to="whole"), config, quiet=True))
 
 
-def test_a_prior_of_other_weights_is_left_out(copied: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:
-    run = copied()
-    fit_prior(run, tiny_prior(condition="label"), quiet=True)
-    assert run.told == "label"
-    capsys.readouterr()
-    run = resume(run.path, epochs=3)
-    assert f"until jensen train prior --run {run.path} --replace" in capsys.readouterr().err
-    again = f"other weights of the model: jensen train prior --run {run.path} --replace"
-    with pytest.warns(StalePriorWarning, match="codes are taken as uniform: .*" + again):
-        assert isinstance(model := run.model(), VQVAE)
-    assert model.code_prior is None
-    assert (run.told, run.facts.condition_shape, run.data().condition_shape) == (None, None, None)
-    with pytest.raises(CheckpointError, match=again):
-        run.model(prior=True)
-    assert isinstance(model := run.model(prior=False), VQVAE)  # asked for: no warning
-    with pytest.raises(CheckpointError, match="has been trained on since its prior was begun"):
-        resume_prior(run, epochs=5, quiet=True)
-    fit_prior(run, tiny_prior(), replace=True, quiet=True)
-    assert isinstance(model := run.model(prior=True), VQVAE)
-    assert model.code_prior is not None
-    assert run.told is None
-
-
-def test_of_the_best_weights_and_not_of_the_last(copied: Callable[..., Run]) -> None:
-    run = copied()
-    fit_prior(run, tiny_prior(), quiet=True)
-    run.model("best", prior=True)
-    run.model("last", prior=True)  # of one epoch: the same weights
-    file = next(run.checkpoints.glob("step-*")) / "weights.safetensors"
-    weights = load_file(file)
-    name = next(name for name in weights if name.startswith("model.decoder"))
-    save_file({**weights, name: weights[name] + 1e-3}, file)
-    (run.checkpoints / "latest").touch()
-    run.model("best", prior=True)
-    with pytest.raises(CheckpointError, match="other weights"):
-        run.model("last", prior=True)
-
-
-def test_digests_tell_weights_apart() -> None:
-    weights = {"model.a": torch.zeros(2, 3), "model.b": torch.ones(()), "objective.c": torch.ones(2)}
-    others = [
-        {**weights, "model.a": torch.zeros(3, 2)},
-        {**weights, "model.a": torch.zeros(2, 3, dtype=torch.float64)},
-        {**weights, "model.a": torch.tensor([[0, 0, 0], [0, 0, 1e-30]])},
-        {**weights, "model.b": torch.tensor(1)},
-        {"model.a": weights["model.a"], "model.c": weights["model.b"]},
-    ]
-    found = {digest(weights), *map(digest, others)}
-    assert len(found) == 6
-    assert digest({**weights, "objective.c": torch.zeros(2)}) == digest(weights)
-
-
-def test_told_what_the_model_is_not(copied: Callable[..., Run]) -> None:
-    run = copied("binarised")
-    fit_prior(run, tiny_prior(condition="label", lr=0.02, epochs=12), quiet=True)
-    assert (run.told, run.facts.condition_names, run.data().condition_shape) == ("label", tuple("0123456789"), (10,))
-    assert run.own_facts.condition_shape is None
-    batch = run.data().valid.batch(torch.arange(100))
-    model, condition = run.model(), _required(batch.condition)
-    with torch.no_grad():
-        right = float(model(batch.x, condition=condition).rate().mean())
-        wrong = float(model(batch.x, condition=condition.roll(5, 1)).rate().mean())
-    assert right < wrong
-    assert model.sample(3, condition=torch.tensor([1, 2, 3])).shape == (3, 1, 8, 8)
-    assert resume(run.path, epochs=2, quiet=True).history()["epoch"] == [1, 2]  # its own networks are told nothing
-
-
-def test_told_what_the_model_is(copied: Callable[..., Run]) -> None:
-    run = copied("told")
-    found = fit_prior(run, tiny_prior(), quiet=True)
-    assert (found.config.condition, found.facts.condition_shape) == ("label", (10,))
-    assert run.model().sample(2, condition=torch.tensor([1, 2])).shape == (2, 1, 8, 8)
-    with pytest.raises(
-        ConfigError, match=r"condition: the model of \S+ is told label, and so is its prior; leave x away"
-    ):
-        fit_prior(run, tiny_prior(condition="x"), replace=True, quiet=True)
-    assert run.model(prior=True) is not None
-
-
-@pytest.mark.parametrize("condition", ["x,radius", "upper-half"])
-def test_told_properties_or_a_part(condition: str, tmp_path: Path) -> None:
-    config = tiny_vqvae(data={"name": "circles", "transform": "none"}, model={"downsampling": 8})
-    run = fit(config, tmp_path / "run", quiet=True)
-    found = fit_prior(run, tiny_prior(condition=condition, epochs=1), quiet=True)
-    told = load_data("circles", limit=128, condition=condition).train.condition
-    assert told is not None
-    assert (found.facts.condition_shape, found.facts.condition_mean) == (told.shape, told.mean)
-    assert run.told == ("part" if condition == "upper-half" else "properties")
-    model, output, batch = outputs(run)
-    assert torch.isfinite(output.rate()).all()
-    assert model.sample(2, condition=_required(batch.condition)[:2]).shape == (2, *model.shape)
-    if condition == "x,radius":
-        assert run.facts.condition_mean == told.mean
-
-
 def test_only_of_integer_codes_and_only_once(copied: Callable[..., Run], tmp_path: Path) -> None:
     vae = Run.create(tmp_path / "vae", config := Config(), load_data(config.data))
     with pytest.raises(ConfigError, match=r"integer codes, those of model vqvae, but \S+ is a vae"):
@@ -452,26 +209,6 @@ def test_a_prior_is_no_run(copied: Callable[..., Run]) -> None:
     assert list_runs(run.path) == []
     with pytest.raises(CheckpointError, match=f"is the prior over the codes of a run: name the run, {run.path}"):
         Run.open(run.path / "prior")
-
-
-def test_damaged_parts(copied: Callable[..., Run]) -> None:
-    run = copied()
-    path = fit_prior(run, tiny_prior(), quiet=True).path
-    for name in ("codes.yaml", "data.yaml", "config.yaml"):
-        whole = (path / name).read_bytes()
-        (path / name).write_bytes(whole[: len(whole) // 3])
-        with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
-            run.model()
-        assert run.model(prior=False).latent == 4
-        (path / name).write_bytes(whole)
-    (path / "data.yaml").write_text(
-        (path / "data.yaml").read_text().replace("condition_shape: null", "condition_shape: [3]")
-    )
-    with pytest.raises(CheckpointError, match="does not fit its configuration"):
-        run.model()
-    (path / "codes.yaml").write_text("")
-    assert fit_prior(run, tiny_prior(), replace=True, quiet=True).finished
-    run.model(prior=True)
 
 
 def test_a_far_too_large_rate_leaves_a_good_checkpoint(copied: Callable[..., Run]) -> None:

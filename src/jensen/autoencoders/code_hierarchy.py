@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from jensen.config import NetConfig
-from jensen.likelihoods import at_least_float32
 from jensen.nn.quantiser.base import Quantised, Quantiser
 from jensen.nn.spatial import CONVOLUTIONS, make_spatial_decoder, make_spatial_encoder
 
@@ -119,9 +118,9 @@ class CodeHierarchy(nn.Module):
     def _quantise(self, level: int, features: Tensor, likeliest: bool) -> Quantised:
         quantiser = self._quantiser(level)
         if not likeliest:
-            return quantiser(at_least_float32(features))
+            return quantiser(features)
         training = quantiser.training
-        quantised = quantiser.eval()(at_least_float32(features))
+        quantised = quantiser.eval()(features)
         quantiser.train(training)
         if quantised.log_q is None:
             return quantised

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from jensen.autoencoders.code_grids import flat_codes, split_codes
 from jensen.autoencoders.condition import checked_shape
 from jensen.autoencoders.model import NeuralModel
 from jensen.bound import Output
@@ -93,14 +94,12 @@ class CodePrior(NeuralModel):
         return list(self.nets)
 
     def grids(self, codes: Tensor) -> tuple[Tensor, ...]:
-        """Flat codes (..., latent) as those of each level, (..., books, *grid), top first."""
-        parts = codes.split(self.sizes, -1)
-        return tuple(part.unflatten(-1, shape) for part, shape in zip(parts, self.code_shapes, strict=True))
+        """Flat codes (..., latent) as those of each level, (..., books, *grid), the top first."""
+        return split_codes(codes, self.code_shapes)
 
     def flat(self, grids: Sequence[Tensor]) -> Tensor:
-        """The reverse of `grids`, (..., latent)."""
-        parts = zip(grids, self.code_shapes, strict=True)
-        return torch.cat([grid.flatten(grid.ndim - len(shape)) for grid, shape in parts], -1)
+        """The reverse of `grids`: (..., latent)."""
+        return flat_codes(grids, self.code_shapes)
 
     def distributions(self, grids: Sequence[Tensor], condition: Tensor | None = None) -> tuple[Autoregressive, ...]:
         """p(level | level above, c) of each level, batch shape (*lead, books, *grid), top first.

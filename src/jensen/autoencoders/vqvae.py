@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution
 
 from jensen.autoencoders.base import EncoderDecoder, _check_conditioning
+from jensen.autoencoders.code_choices import CodeChoices
+from jensen.autoencoders.code_grids import flat_codes, split_codes
 from jensen.autoencoders.code_hierarchy import Codes, code_shares
-from jensen.autoencoders.code_nets import code_nets, quantisers_of
 from jensen.autoencoders.condition import checked_mask, checked_shape
 from jensen.autoencoders.path import path_between
 from jensen.autoencoders.point_mass import PointMass
 from jensen.bound import Level, Output
-from jensen.config import AutoregressiveConfig, ModelConfig, ModelKind, NetConfig, QuantiserConfig
-from jensen.likelihoods import Likelihood, make_likelihood
+from jensen.config import AutoregressiveConfig, ModelKind, NetConfig, QuantiserConfig
+from jensen.likelihoods import Likelihood
 from jensen.nn import Conditioning
 from jensen.nn.quantiser.base import Quantiser
 
@@ -100,51 +101,35 @@ class VQVAE(EncoderDecoder):
         conditioning: Conditioning = "concat",
         symbols: bool | None = None,
     ) -> None:
-        shape = tuple(shape)
-        target_shape = shape if target_shape is None else tuple(target_shape)
         own = encoder is not None and decoder is not None
         condition_shape = checked_shape(condition_shape, own=own)
         _check_conditioning(conditioning, condition_shape, own=own)
-        if hierarchy not in (1, 2):
-            raise ValueError(f"hierarchy should be 1 or 2 levels of codes, got {hierarchy}")
-        net = NetConfig(kind=net) if isinstance(net, str) else net
-        quantiser = QuantiserConfig() if quantiser is None else quantiser
-        if autoregressive is not None and likelihood != "autoregressive":
-            raise ValueError("autoregressive is the network of likelihood autoregressive: choose that, by its name")
-        if symbols is None:
-            symbols = levels is not None and len(shape) == 2 and likelihood in ("categorical", "autoregressive")
-        if symbols and levels is None:
-            raise ValueError("symbols are one of so many: give levels, the number of them")
-        choices: dict[str, Any] = {"downsampling": downsampling, "hierarchy": hierarchy, "quantiser": quantiser}
-        choices |= {"net": net, "likelihood": likelihood, "sigma": sigma, "conditioning": conditioning}
-        choices |= {} if autoregressive is None else {"autoregressive": autoregressive}
-        named = isinstance(likelihood, str) and isinstance(quantiser, QuantiserConfig)
-        config = ModelConfig(kind="vqvae", **choices) if named and encoder is None and decoder is None else None
-        if isinstance(likelihood, str):
-            likelihood = make_likelihood(
-                likelihood, levels=levels, sigma=sigma, shape=target_shape, autoregressive=autoregressive
-            )
-        nets = code_nets(
-            shape,
-            (likelihood.channels * target_shape[0], *target_shape[1:]),
-            quantisers_of(quantiser, hierarchy),
-            downsampling,
-            net,
-            encoder=encoder,
-            decoder=decoder,
-            condition_shape=condition_shape,
+        chosen = CodeChoices(
+            shape=tuple(shape),
+            target_shape=tuple(shape if target_shape is None else target_shape),
+            downsampling=downsampling,
+            hierarchy=hierarchy,
+            quantiser=QuantiserConfig() if quantiser is None else quantiser,
+            net=NetConfig(kind=net) if isinstance(net, str) else net,
+            likelihood=likelihood,
+            levels=levels,
+            sigma=sigma,
+            autoregressive=autoregressive,
             conditioning=conditioning,
-            symbols=levels if symbols else None,
+            symbols=symbols,
         )
+        config = chosen.config() if encoder is None and decoder is None else None
+        likelihood = chosen.made_likelihood()
+        nets = chosen.nets(likelihood.channels, encoder, decoder, condition_shape)
         super().__init__(
-            shape,
+            chosen.shape,
             sum(map(math.prod, nets.quantisers.code_shapes)),
             likelihood=likelihood,
-            target_shape=target_shape,
+            target_shape=chosen.target_shape,
             encoder=nets.encoder,
             decoder=nets.decoder,
             condition_shape=condition_shape,
-            symbols=bool(symbols),
+            symbols=chosen.are_symbols,
         )
         self.config = config
         self.decoder.code_dims = nets.code_dims
@@ -240,13 +225,11 @@ class VQVAE(EncoderDecoder):
 
     def grids(self, codes: Tensor) -> tuple[Tensor, ...]:
         """Flat codes (..., latent) as those of each level, (..., books, *grid), the top first."""
-        parts = codes.split([math.prod(sizes) for sizes in self.code_shapes], -1)
-        return tuple(part.unflatten(-1, sizes) for part, sizes in zip(parts, self.code_shapes, strict=True))
+        return split_codes(codes, self.code_shapes)
 
     def flat(self, grids: Sequence[Tensor]) -> Tensor:
         """The reverse of `grids`: (..., latent)."""
-        parts = zip(grids, self.code_shapes, strict=True)
-        return torch.cat([grid.flatten(grid.ndim - len(sizes)) for grid, sizes in parts], -1)
+        return flat_codes(grids, self.code_shapes)
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Mean of p(x | z) or p(x | z, c), (..., *target_shape); of symbols the most probable one.
@@ -318,6 +301,7 @@ class VQVAE(EncoderDecoder):
         *,
         top_k: int | None = None,
         top_p: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """New data: decoded draws from the prior over codes, (n, *target_shape).
 
@@ -330,6 +314,7 @@ class VQVAE(EncoderDecoder):
                 (n,), or one for all, (). It may be one that only the prior is told.
             top_k: of each code, only the k most probable values.
             top_p: of each code, only the most probable values that together have this probability.
+            progress: of the draws from a learned prior; see `CodePrior.sample_codes`.
 
         Raises:
             TypeError: the condition is no tensor.
@@ -342,8 +327,8 @@ class VQVAE(EncoderDecoder):
             raise ValueError(f"temperature should be positive, got {temperature}")
         told, all_told = self._told(condition, n, exact=False)
         if self.code_prior is not None:
-            codes = self.code_prior.sample_codes(n, temperature, all_told, top_k=top_k, top_p=top_p)
-            return self.decode(codes, told)
+            how: dict[str, Any] = {"top_k": top_k, "top_p": top_p, "progress": progress}
+            return self.decode(self.code_prior.sample_codes(n, temperature, all_told, **how), told)
         if temperature != 1.0 or top_k is not None or top_p is not None:
             raise ValueError(
                 "temperature, top_k and top_p are of a learned prior, but the codes of this model are uniform: train a "

@@ -95,7 +95,7 @@ def encode(
     say(f"{len(codes)} codes: {path}")
     rows = _sizes(_bytes(opened, inputs.values), inputs.values, arrays, beside, path)
     if isinstance(model, VQVAE):
-        rows += size_rows(model, inputs.values[0].numel(), bits_under_prior(model, codes, inputs.of_prior))
+        rows += size_rows(opened, model, bits_under_prior(model, codes, inputs.of_prior))
         stored = codes
     else:
         stored = torch.from_numpy(arrays["codes"]).float()
@@ -229,7 +229,11 @@ def _names(arrays: Mapping[str, Any], count: int) -> list[str]:
     import numpy as np
 
     stored = arrays.get("names", np.array([], "S"))
-    names = [name.decode("utf-8", "replace") for name in stored.tolist()] if stored.dtype.kind == "S" else []
+    names = (
+        [name.decode("utf-8", "replace") for name in stored.tolist()]
+        if stored.dtype.kind == "S" and stored.ndim == 1
+        else []
+    )
     safe = len(set(names)) == count and all(name and Path(name).name == name for name in names)
     return names if safe else [f"{place:05d}" for place in range(count)]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cyclopts import Token
+
 from jensen.cli.conditions import filled
-from jensen.cli.models import load_model
+from jensen.cli.models import code_levels, load_model
 from jensen.cli.screen import hint, progress
 from jensen.errors import JensenError
 
@@ -18,12 +21,29 @@ if TYPE_CHECKING:
     from jensen.data import Data
     from jensen.training import Run
 
-__all__ = ["Draw", "draw_as_data", "drawn", "say_if_uniform"]
+__all__ = ["Draw", "draw_as_data", "drawn", "positive", "say_if_uniform"]
 
 AT_ONCE = 500
 """Samples decoded together: bounds memory, however many are asked for."""
 ONE_BY_ONE = 100
 """Samples whose values are drawn one after the other together: what was computed for earlier values is kept."""
+
+
+def positive(what: str, most: float = math.inf) -> Callable[[Any, Sequence[Token]], float]:
+    """A converter to finite numbers above 0, and up to `most`."""
+
+    def convert(_: Any, tokens: Sequence[Token]) -> float:
+        text = tokens[0].value
+        try:
+            number = float(text)
+        except ValueError:
+            raise ValueError(f"a {what} should be a number, got {text!r}") from None
+        if not (0 < number <= most and number < math.inf):
+            bound = "" if most == math.inf else f" and at most {most:g}"
+            raise ValueError(f"a {what} should be positive{bound}, got {text}")
+        return number
+
+    return convert
 
 
 @dataclass(frozen=True)
@@ -35,11 +55,19 @@ class Draw:
     top_p: float | None
 
     def check(self, run: Run, *, one_by_one: bool) -> None:
-        """Raise `JensenError` if something is asked for that has no meaning, as nothing is drawn value by value."""
+        """Raise `JensenError` if something is asked for that has no meaning, or more than there is to choose from."""
         flags = {"--top-k": self.top_k, "--top-p": self.top_p}
         if run.config.model.kind == "vqvae":
             flags = {**flags, "--temperature": None if self.temperature == 1.0 else self.temperature}
         given = next((flag for flag, value in flags.items() if value is not None), None)
+        if one_by_one and self.top_k is not None:
+            codes = run.config.model.kind == "vqvae"
+            most = code_levels(run) if codes else run.own_facts.levels
+            if most is not None and self.top_k > most:
+                what = "code" if codes else "value"
+                raise JensenError(
+                    f"--top-k {self.top_k}: a {what} of {run.path} takes {most:,} values, so give at most that"
+                )
         if one_by_one or given is None:
             return
         if run.config.model.kind == "vqvae":
@@ -47,10 +75,13 @@ class Draw:
                 f"{given} is about a learned prior, which {run.path} has not, so that its codes are uniform: `jensen "
                 f"train prior --run {run.path}` learns one"
             )
-        raise JensenError(
-            f"{given} is for what is drawn value after value (model autoregressive, or the learned prior of a vqvae), "
-            f"not for {run.path}, a {run.config.model.kind}"
-        )
+        what = f"{given} is for the values of model autoregressive, or the codes that a learned prior of a vqvae draws"
+        if run.config.model.likelihood == "autoregressive":
+            raise JensenError(
+                f"{what}; {run.path} is of model {run.config.model.kind}, whose pixels are drawn one after the other "
+                "too, but always from all values"
+            )
+        raise JensenError(f"{what}; {run.path}, of model {run.config.model.kind}, draws neither")
 
 
 def drawn(run: Run, conditions: Tensor | None, count: int, how: Draw, seed: int) -> Tensor:

@@ -33,8 +33,8 @@ class Written:
 def write_evaluation(run: Run, bound: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]) -> Written:
     """Write the bound and the sections that were `measured`, beside those of earlier calls that belong to the weights.
 
-    A section says of which weights it is: `weights`, the optimiser step of the checkpoint and the epoch whose weights
-    are the best.
+    A section says of which weights it is: `weights`, the optimiser step of the checkpoint, the epoch whose weights are
+    the best, and of a vqvae the digest of the learned prior that is in place, if any.
     """
     weights = _weights(run)
     earlier = {name: section for name, section in _read(run).items() if name not in measured}
@@ -46,11 +46,12 @@ def write_evaluation(run: Run, bound: Mapping[str, Any], measured: Mapping[str, 
     return Written(text, list(kept), [name for name in earlier if name not in kept])
 
 
-def _weights(run: Run) -> dict[str, int]:
+def _weights(run: Run) -> dict[str, int | str]:
     from jensen.training.checkpoint import load_state
 
-    position = load_state(run.checkpoints, mmap=True)["position"]
-    return {name: int(position[name]) for name in ("step", "best_epoch")}
+    position, prior = load_state(run.checkpoints, mmap=True)["position"], run.prior_in_place
+    steps = {name: int(position[name]) for name in ("step", "best_epoch")}
+    return {**steps, **({} if prior is None else {"prior": prior.digest})}
 
 
 def _read(run: Run) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +102,7 @@ def _matrix(facts: Facts) -> Loaded:
 
     try:
         matrix = sparse.load_npz(facts.source).tocoo()
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise DataError(f"{facts.source} is no matrix of scipy.sparse.save_npz: {error}") from None
     users, items = (tuple(str(place) for place in range(size)) for size in matrix.shape)
     facts = facts.model_copy(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jensen.cli.estimates import write_estimates
+from jensen.cli.inputs import load_npz
 from jensen.cli.outputs import free, writable, write_arrays
 from jensen.cli.screen import say, table
 from jensen.errors import CheckpointError, ConfigError, DataError, JensenError, NotConvergedWarning
@@ -111,13 +112,11 @@ def read_data(path: Path) -> dict[str, Any]:
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:
-    import numpy as np
-
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: array if array.ndim else array.item() for name, array in arrays.items()}
-    except ValueError:  # NumPy advises to allow pickles, which run code
+        arrays = load_npz(path)
+    except DataError:
         raise DataError(f"{path} cannot be read: it is no .npz of numbers, as numpy.savez writes it") from None
+    return {name: array if array.ndim else array.item() for name, array in arrays.items()}
 
 
 def model_of(file: Path, data: Mapping[str, Any]) -> Model:

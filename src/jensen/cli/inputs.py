@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ __all__ = [
     "condition_for",
     "conditioned",
     "examples",
+    "load_npy",
     "load_npz",
     "own_condition",
     "pieces",
@@ -39,6 +41,8 @@ __all__ = [
 
 ARRAYS = (".npz", ".npy")
 IMAGES = (".png", ".jpg", ".jpeg")
+UNREADABLE = (OSError, ValueError, EOFError, NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises of files that it cannot read."""
 AT_ONCE = 500
 """Examples on their way through a model together: bounds memory, however many there are."""
 
@@ -199,10 +203,38 @@ def load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise DataError(f"{path} holds a single array (.npy), but a .npz file of named ones is needed")
+        with archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except UNREADABLE as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path} is damaged or no .npz file of plain arrays") from error
+    if bare := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise DataError(f"{path}: {bare[0]} in it is no array")  # NumPy gives its bytes
+    return arrays
+
+
+def load_npy(path: Path) -> npt.NDArray[Any]:
+    """The array of a .npy file.
+
+    Raises:
+        DataError: it is missing, damaged, an archive of several arrays, or holds pickled objects.
+    """
+    import numpy as np
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except UNREADABLE as error:
+        raise DataError(f"{path} is damaged or no .npy file of a plain array") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise DataError(f"{path} is an archive of arrays, not one: call it .npz")
+    return array
 
 
 def require_images(run: Run, consequence: str) -> None:
@@ -224,8 +256,6 @@ def require_same(run: Run, action: str) -> None:
 
 def _array(path: Path) -> npt.NDArray[Any]:
     """The array of the file: the only one of a .npz, or its 'images' or 'values'."""
-    import numpy as np
-
     if path.suffix.lower() == ".npz":
         arrays = load_npz(path)
         found: list[str] = [name for name in ("images", "values") if name in arrays]
@@ -233,11 +263,7 @@ def _array(path: Path) -> npt.NDArray[Any]:
         if not found:
             raise DataError(f"{path} holds {', '.join(arrays) or 'nothing'}; call the array to read 'images'")
         return arrays[found[0]]
-    try:
-        array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is damaged or no .npy file of a plain array") from error
-    return array
+    return load_npy(path)
 
 
 def _fitted(array: npt.NDArray[Any], shape: tuple[int, ...], path: Path, levels: int | None) -> npt.NDArray[np.float32]:

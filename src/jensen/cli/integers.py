@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jensen.autoencoders import VQVAE
+    from jensen.training import Run
 
-__all__ = ["as_arrays", "bits_under_prior", "from_arrays", "size_rows"]
+__all__ = ["as_arrays", "bits_under_prior", "from_arrays", "size_rows", "values_of"]
 
 
 def as_arrays(model: VQVAE, codes: Tensor) -> dict[str, Any]:
@@ -64,19 +65,48 @@ def from_arrays(model: VQVAE, arrays: Mapping[str, Any], path: Path, run: Path) 
     return model.flat(tuple(grids))
 
 
-def size_rows(model: VQVAE, dims: int, learned: float | None) -> list[tuple[str, str, str]]:
-    """Bits per dimension of a datum of `dims` values that its codes take; `learned`: bits a datum under the prior."""
-    a_code = math.log2(model.code_levels)
-    rows = [
-        (
-            "bits per dimension",
-            f"{model.latent * a_code / dims:.4f}",
-            f"{model.latent} codes of log2 {model.code_levels} = {a_code:.3g} bits: all codes equally likely",
-        )
-    ]
+def values_of(run: Run) -> float | None:
+    """How many values of a datum the codes of a run describe; None where it decodes something else than the datum."""
+    from jensen.data.condition import VisiblePart
+    from jensen.data.visible import PARTS
+    from jensen.metrics.codes import values_described
+
+    config, shape = run.config.data, run.own_facts.shape
+    part = config.condition if config.condition in PARTS else None
+    hidden = None if part is None else VisiblePart.of(part, shape).hidden
+    return values_described(shape, hidden, predicts=config.target is not None)
+
+
+def size_rows(run: Run, model: VQVAE, learned: float | None) -> list[tuple[str, str, str]]:
+    """Bits that codes take, for each value that they describe; `learned`: bits an example under the prior.
+
+    Bits an example where it is not the datum that the run decodes.
+    """
+    a_code, dims = math.log2(model.code_levels), values_of(run)
+    unit = "bits an example" if dims is None else "bits per dimension"
+
+    def bits(an_example: float) -> str:
+        return f"{an_example:.2f}" if dims is None else f"{an_example / dims:.4f}"
+
+    of = "" if dims is None or dims == math.prod(model.shape) else f" ({dims:.0f} hidden values)"
+    each = f"{model.latent} codes of log2 {model.code_levels} = {a_code:.3g} bits{of}: all codes equally likely"
+    rows = [(unit, bits(model.latent * a_code), each)]
     if learned is not None:
-        rows.append(("by the prior", f"{learned / dims:.4f}", "bits per dimension that an entropy coder would take"))
+        rows.append(("by the prior", bits(learned), f"{unit} that an entropy coder would take{_given(run, model)}"))
     return rows
+
+
+def _given(run: Run, model: VQVAE) -> str:
+    """What the prior is told, which has to be known to decode by it; to follow on a number."""
+    if model.code_prior is None or model.code_prior.condition_shape is None:
+        return ""
+    (classes, *_) = model.code_prior.condition_shape
+    words = {
+        "label": f"the label (log2 {classes} = {math.log2(classes):.2f} bits an example more)",
+        "part": f"the {str(run.condition).replace('-', ' ')} of the image",
+        "image": f"the image {run.condition}",
+    }
+    return f", given {words.get(run.told or '', str(run.condition))}"
 
 
 def bits_under_prior(model: VQVAE, codes: Tensor, condition: Tensor | None) -> float | None:

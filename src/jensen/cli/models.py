@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from jensen.cli.screen import warn
-from jensen.errors import JensenError
+from jensen.errors import CheckpointError, JensenError
 
 if TYPE_CHECKING:
     from jensen.autoencoders import EncoderDecoder, NeuralModel
@@ -17,12 +17,19 @@ __all__ = ["code_levels", "coder", "codes_in_words", "load_model", "require_code
 
 
 def load_model(run: Run) -> NeuralModel:
-    """The run's model with its learned prior; a line on stderr where there is one that does not fit any more."""
+    """The run's model with its learned prior.
+
+    Codes are uniform, and a line on stderr says so, where there is a prior that does not fit any more or is damaged.
+    """
     from jensen.training.run import StalePriorWarning
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", StalePriorWarning)
-        model = run.model()
+        try:
+            model = run.model()
+        except CheckpointError as error:
+            model = run.model(prior=False)  # raises what is wrong with the model itself
+            warn(f"codes are taken as uniform: {error}")
     for warning in caught:
         if issubclass(warning.category, StalePriorWarning):
             warn(str(warning.message))

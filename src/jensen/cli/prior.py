@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from jensen.cli.flags import PRIOR_COMMON, assemble_as, config_keys, parameters
 from jensen.cli.history import best
+from jensen.cli.integers import values_of
 from jensen.cli.options import trained
 from jensen.cli.screen import table
 from jensen.cli.training import RUN, leads, print_all_flags
@@ -97,7 +98,7 @@ def _only_epochs(given: dict[str, Any], **others: object) -> None:
 
 def _tell(run: Run, learned: PriorRun) -> None:
     codes = learned.codes
-    number, dims = sum(prod(shape) for shape in codes.shapes), prod(run.own_facts.shape)
+    number, dims = sum(prod(shape) for shape in codes.shapes), values_of(run)
     rows = [("prior", str(learned.path), "")]
     top = best(learned.history())
     if top is not None:
@@ -106,8 +107,9 @@ def _tell(run: Run, learned: PriorRun) -> None:
             ("validation", f"{-top.value:.2f} nats", f"code length of an example, after epoch {top.epoch}"),
             ("", f"{uniform * math.log(2):.2f} nats", "with uniform codes"),
             ("bits per code", f"{bits / number:.3f}", f"{uniform / number:.3f} with uniform codes, of {codes.levels}"),
-            ("bits per dimension", f"{bits / dims:.4f}", f"{uniform / dims:.4f} with uniform codes"),
         ]
+        if dims is not None:
+            rows.append(("bits per dimension", f"{bits / dims:.4f}", f"{uniform / dims:.4f} with uniform codes"))
     rows += [("next", f"jensen sample {run.path}", ""), ("", f"jensen evaluate {run.path}", "")]
     table(rows)
 

@@ -28,14 +28,15 @@ def runs(root: Annotated[Path, Parameter(name="ROOT", help="folder of runs")] = 
 
     jensen runs
     jensen runs experiments
+    jensen runs runs/digits-vae
     """
     from jensen.training import Run, list_runs
 
     if root.exists() and not root.is_dir():
         raise DataError(f"{root} is no folder")
-    found = list_runs(root)
+    there = _folders(root)
+    found = [] if there == {root} else list_runs(root)
     rows = [_row(run) for run in found]
-    there = {file.parent for name in ("config.yaml", FACTS_FILE, FILE_FACTS) for file in root.glob(f"*/{name}")}
     for path in sorted(there - {run.path for run in found}):
         try:
             if (path / FILE_FACTS).is_file():
@@ -53,6 +54,15 @@ def runs(root: Annotated[Path, Parameter(name="ROOT", help="folder of runs")] = 
         say(f"no runs in {root}; `jensen train --data digits --epochs 100` makes one")
         return
     table(sorted(rows), ("run", "data", "model", "epochs", "validation", "state"))
+
+
+def _folders(root: Path) -> set[Path]:
+    """The folders that hold a run: those in `root`, or itself where it is one. The prior over a run's codes is none."""
+    names = ("config.yaml", FACTS_FILE, FILE_FACTS)
+    if any((root / name).is_file() for name in names):
+        return {root}
+    there = {file.parent for name in names for file in root.glob(f"*/{name}")}
+    return {path for path in there if not (path / "codes.yaml").is_file()}
 
 
 def _inferred(path: Path) -> tuple[str, ...]:
@@ -125,8 +135,16 @@ def _model(run: Run) -> str:
 
 def _prior_state(run: Run) -> str:
     """The state of a run whose model is finished: its prior's, if that is not in order."""
+    from jensen.training.checkpoint import load_state
+
     prior = run.prior
     fault = None if prior is None else run.unfit(prior)
     if fault is not None:
         return fault
-    return "finished" if prior is None or prior.finished else f"prior stopped: jensen train prior --resume {run.path}"
+    if prior is None or prior.finished:
+        return "finished"
+    try:
+        load_state(prior.checkpoints, mmap=True)
+    except CheckpointError as error:
+        return f"prior stopped and damaged ({error}): jensen train prior --run {run.path} --replace"
+    return f"prior stopped: jensen train prior --resume {run.path}"

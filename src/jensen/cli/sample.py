@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from jensen.cli.conditions import Label, class_number, condition_for, in_words, own_told
-from jensen.cli.drawing import Draw, drawn
+from jensen.cli.drawing import Draw, drawn, positive
 from jensen.cli.inputs import Inputs, Scale, conditioned, examples, read, require_images, require_same
 from jensen.cli.models import coder, require_code
 from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
@@ -30,7 +30,12 @@ COLUMNS = 10
 """Samples of each class, where no number is given."""
 
 Temperature = Annotated[
-    float, Parameter(metavar="NUMBER", help="spread of the codes; below 1 more typical and less varied")
+    float,
+    Parameter(
+        converter=positive("temperature"),
+        metavar="NUMBER",
+        help="spread of the codes; below 1 more typical and less varied",
+    ),
 ]
 TopK = Annotated[
     int | None,
@@ -38,7 +43,11 @@ TopK = Annotated[
 ]
 TopP = Annotated[
     float | None,
-    Parameter(metavar="SHARE", help="from the most probable ones that together have this probability"),
+    Parameter(
+        converter=positive("probability", 1.0),
+        metavar="SHARE",
+        help="from the most probable ones that together have this probability",
+    ),
 ]
 Number = Annotated[
     int | None,
@@ -100,8 +109,9 @@ def sample(
     jensen sample runs/mnist-vqvae --temperature 0.9 --top-k 50 --top-p 0.95
 
     A run conditioned on labels (jensen train --condition label) draws the
-    classes that are asked for, or every class, one a row; down a column z is
-    the same. A run conditioned on properties is told their values:
+    classes that are asked for, or every class, one a row; down a column the
+    noise is the same, and so is z where its prior is not told the class. A run
+    conditioned on properties is told their values:
 
     jensen sample runs/mnist-classes
     jensen sample runs/mnist-classes --label 3 --label 7
@@ -111,6 +121,7 @@ def sample(
 
     opened = Run.open(run)
     _require_words(opened)
+    _require_teller(opened, {"--label": label, "--attribute": attribute})
     symbols = symbols_of(opened)
     path = None
     if output is not None or not symbols:
@@ -149,6 +160,17 @@ def _require_words(run: Run) -> None:
             f"{run.path} is conditioned on another image ({run.condition}), which words cannot give; "
             f"`jensen report {run.path}` shows samples for test examples"
         )
+
+
+def _require_teller(run: Run, given: Mapping[str, Sequence[str] | None]) -> None:
+    """Raise `JensenError` if something is said that only a prior is told which cannot be put in place."""
+    flag = next((name for name, words in given.items() if words is not None), None)
+    if flag is None or run.told is not None:
+        return
+    prior = run.prior
+    fault = None if prior is None or prior.config.condition is None else run.unfit(prior)
+    if prior is not None and fault is not None:
+        raise JensenError(f"{flag} is for the prior, which was told {prior.config.condition}, but {fault}")
 
 
 def _asked(run: Run, label: Sequence[str] | None, attribute: Sequence[str] | None) -> tuple[list[int], Tensor | None]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jensen.cli.inputs import load_npz
+from jensen.cli.inputs import load_npy, load_npz
 from jensen.errors import DataError
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _shipped(name: str) -> dict[str, Any]:
 def _read_arrays(path: Path) -> dict[str, Any]:
     import numpy as np
 
-    arrays = load_npz(path) if path.suffix.lower() == ".npz" else {"x": _load_npy(path)}
+    arrays = load_npz(path) if path.suffix.lower() == ".npz" else {"x": load_npy(path)}
     if "indptr" in arrays:
         raise DataError(f"{path} holds sparse counts; only lda and ratings read those")
     matrix = next((key for key in MATRIX_KEYS if key in arrays), None)
@@ -229,16 +229,6 @@ def _read_arrays(path: Path) -> dict[str, Any]:
         if array.shape == (len(x),):
             found[name] = array.astype(np.float64) if array.dtype.kind in "fiub" else [str(value) for value in array]
     return found
-
-
-def _load_npy(path: Path) -> npt.NDArray[Any]:
-    import numpy as np
-
-    try:
-        array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is damaged or no .npy file of a plain array") from error
-    return array
 
 
 def _read_text(path: Path) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def _tell(run: Run, reported: bool) -> None:
     after = [] if reported else [f"jensen report {run.path}"]
     after.append(f"jensen evaluate {run.path}")
     if run.config.model.kind == "vqvae":
-        after.insert(0, f"jensen train prior --run {run.path}")
+        after[:0] = [] if run.prior_command is None else [run.prior_command]
+        after += [] if run.prior_in_place is None else [f"jensen sample {run.path}"]
     elif run.config.data.target is None:
         after.append(f"jensen {_use(run)} {run.path}")
     if reported:

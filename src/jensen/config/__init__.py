@@ -9,7 +9,15 @@ from __future__ import annotations
 from jensen.config.codes import QUANTISER_KNOBS, AutoregressiveConfig, QuantiserConfig
 from jensen.config.data import DataConfig
 from jensen.config.model import ModelConfig, NetConfig
-from jensen.config.names import LIKELIHOODS, Activation, Corruption, DataTransform, LikelihoodName, ModelKind
+from jensen.config.names import (
+    LIKELIHOODS,
+    Activation,
+    Corruption,
+    DataTransform,
+    LikelihoodName,
+    ModelKind,
+    ObjectiveKind,
+)
 from jensen.config.objective import KNOBS, ObjectiveConfig
 from jensen.config.prior import PriorConfig
 from jensen.config.schedule import Schedule
@@ -31,6 +39,7 @@ __all__ = [
     "ModelKind",
     "NetConfig",
     "ObjectiveConfig",
+    "ObjectiveKind",
     "PriorConfig",
     "QuantiserConfig",
     "Schedule",

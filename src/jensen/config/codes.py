@@ -53,7 +53,7 @@ class QuantiserConfig(Section):
     codebook: Literal["ema", "loss"] | None = Field(
         None, description="how embeddings are learned: moving averages of what they stand for (ema), or by gradient"
     )
-    decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="of the moving averages (0.99)")
+    decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="ema: of the moving averages (0.99)")
     commitment: NonNegative | None = Field(
         None, description="weight of the squared distance from features to their embeddings, a sum (0.25)"
     )
@@ -87,7 +87,7 @@ class QuantiserConfig(Section):
                 kinds = ", ".join(kind for kind, knobs in QUANTISER_KNOBS.items() if name in knobs)
                 raise ValueError(f"{name} has no meaning for {self.kind}; it is for kind {kinds}")
         if self.codebook == "loss" and self.decay != 0.99:
-            raise ValueError("decay has no meaning for codebook loss, which has no moving averages")
+            raise ValueError("decay has no meaning for codebook loss, which learns embeddings by gradient: use ema")
         return self
 
 

@@ -17,9 +17,12 @@ class NetConfig(Section):
     """Encoder and decoder networks."""
 
     kind: NetKind = Field("auto", description="auto: conv for images of 32 pixels or more, mlp otherwise")
-    width: Count | None = Field(None, description="units a layer (mlp: 400) or channels (conv: 32, resnet: 32)")
+    width: Count | None = Field(
+        None, description="units a layer (mlp: 400) or channels (conv: 32, resnet: 32; vqvae: 64)"
+    )
     depth: Count | None = Field(
-        None, description="hidden layers (mlp: 1), stride-2 layers (conv) or residual blocks a stage (resnet: 1)"
+        None,
+        description="hidden layers (mlp: 1), stride-2 layers (conv) or residual blocks (resnet: 1 a stage; vqvae: 2)",
     )
     activation: Activation = Field("relu", description="nonlinearity")
     normalisation: Literal["none", "batch", "group"] = Field(

@@ -71,6 +71,11 @@ class Config(Section):
         if kind == "vqvae" and self.model.quantiser.kind == "gumbel":
             if objective not in ("elbo", "beta", "capacity", "free-bits"):
                 raise ValueError(f"objective {objective} looks at continuous codes; a vqvae has integers: use elbo")
+            if self.objective.kl == "monte-carlo":
+                raise ValueError(
+                    "kl monte-carlo has no gradient for the encoder where codes are integers that are drawn (quantiser "
+                    "gumbel): use kl analytic"
+                )
         elif kind == "vqvae" and self.objective != ObjectiveConfig():
             raise ValueError(
                 "the code of a vqvae costs the same whatever x is, so there is nothing for an objective to choose: "

@@ -24,11 +24,11 @@ from jensen.metrics.importance import (
     draws_that_tell,
     numbers_a_datum,
 )
+from jensen.metrics.remarks import conditional, notes, warnings
 
 __all__ = ["ACTIVE_VARIANCE", "Evaluation", "active_units", "evaluate"]
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016: a unit is active if its mean varies more than this over the data
-COLLAPSED = 0.1  # nats
 DRAWN = 32  # examples whose reconstruction is compared where it has to be drawn value after value
 
 
@@ -48,6 +48,7 @@ class Evaluation:
         code_prior: of a model all of whose latents are codes, the prior that `rate` is about: uniform or learned.
         accuracy: share of the scored values that are the most probable ones, for a categorical likelihood.
         notes: what the numbers are about, in words.
+        conditional: whether all is about p(x | c), as the model or the prior over its codes is told a condition c.
     """
 
     examples: int
@@ -72,6 +73,7 @@ class Evaluation:
     code_prior: str | None = None
     accuracy: float | None = None
     notes: list[str] = field(default_factory=list)
+    conditional: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As a dictionary of plain values."""
@@ -91,7 +93,11 @@ class Evaluation:
         noise = ", without noise" if self.deterministic else ""
         prior = "" if self.code_prior is None else f" under a {self.code_prior} prior"
         rows = [
-            ("ELBO", value(self.elbo, self.elbo_error), f"nats, lower bound of log p(x){noise}; higher is better"),
+            (
+                "ELBO",
+                value(self.elbo, self.elbo_error),
+                f"nats, lower bound of {self._density}{noise}; higher is better",
+            ),
             ("log-likelihood", value(self.log_likelihood, self.log_likelihood_error), f"nats, {meaning}"),
             ("bits per dimension", value(self.bits_per_dim), f"of {bound}; lower is better"),
             ("rate", value(self.rate), f"nats, KL(q(z|x) || p(z)){prior}: what the code says of x"),
@@ -106,10 +112,14 @@ class Evaluation:
         return [row for row in rows if row[1] != "-"]
 
     @property
+    def _density(self) -> str:
+        return "log p(x|c)" if self.conditional else "log p(x)"
+
+    @property
     def _likelihood_meaning(self) -> tuple[str, str]:
         """What the log-likelihood is, and what its bits are of."""
         if self.exact:
-            return "log p(x) itself, exact; higher is better", "log p(x)"
+            return f"{self._density} itself, exact; higher is better", self._density
         if self.deterministic:
             return "the ELBO: each x has one code, and more samples tell nothing new", "the ELBO"
         samples = f"importance-weighted with {self.samples} samples: a tighter bound"
@@ -319,54 +329,13 @@ def _summarise(model: NeuralModel, data: SplitLike, parts: list[_Part], samples:
         deterministic=rate is not None and not model.stochastic,
         code_prior=_code_prior(model) if rate is not None and kl is None else None,
         accuracy=share(joined("right"), scored),
+        conditional=conditional(model),
     )
-    found.warnings.extend(_warnings(found, levels, data))
-    found.notes.extend(_notes(found, sum(part.drawn for part in parts)))
+    found.warnings.extend(warnings(found, model, data))
+    found.notes.extend(notes(found, model, sum(part.drawn for part in parts)))
     return found
 
 
 def _code_prior(model: NeuralModel) -> str:
     """The prior over the codes of a model that has no other latents."""
     return "uniform" if getattr(model, "code_prior", None) is None else "learned"
-
-
-def _warnings(found: Evaluation, likelihood_levels: int | None, data: SplitLike) -> list[str]:
-    """What is likely to be wrong, and what to do."""
-    texts = []
-    units, latent, rate = found.active_units, len(found.kl_per_dimension), found.rate
-    if found.code_prior is not None and rate is not None and rate < COLLAPSED:
-        texts.append(
-            f"The codes have collapsed: they carry {rate:.2f} nats, so nearly all data have the same. Try another "
-            "first codebook (k-means), revival of unused codes, or a smaller commitment."
-        )
-    elif rate is not None and units is not None and (units == 0 or rate < COLLAPSED):
-        texts.append(
-            f"The posterior has collapsed: {units} of {latent} latent dimensions are active and the code carries "
-            f"{rate:.2f} nats, so the decoder ignores z. Try a lower price of the code, its warm-up (kl_weight "
-            "linear), a weaker decoder, or more epochs; to predict a property of x, model autoencoder does without "
-            "the KL."
-        )
-    elif units is not None and latent >= 4 and units < latent / 4:
-        texts.append(
-            f"Only {units} of {latent} latent dimensions are active: the others equal the prior. That may be all "
-            "the data need; if reconstructions are poor, try a lower price of the code or its warm-up."
-        )
-    if likelihood_levels == 2 and data.levels not in (None, 2) and data.transform == "none":
-        texts.append(
-            "The Bernoulli likelihood was given grey levels: its log-likelihood is a cross-entropy, not the "
-            "probability of the grey levels. Use transform binarise, or the discretised logistic likelihood."
-        )
-    return texts
-
-
-def _notes(found: Evaluation, drawn: int) -> list[str]:
-    """What the numbers are about."""
-    texts = []
-    if drawn:
-        texts.append(
-            "p(x | z) has no mean in closed form, so a reconstruction is a draw: the reconstruction error is that of "
-            f"one draw for each of the first {drawn} examples."
-        )
-    if found.accuracy is not None and found.reconstruction_error is not None:
-        texts.append("The reconstruction error takes levels for magnitudes; of symbols, read the values right alone.")
-    return texts

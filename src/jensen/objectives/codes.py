@@ -15,8 +15,8 @@ def apart_from_labels(output: Output) -> tuple[tuple[Level, ...], tuple[Level, .
     """The levels of the code, and those of labels that samples enumerate beside them; one alone is the code."""
     if output.log_weights is None or len(output.levels) < 2:
         return output.levels, ()
-    others = tuple(level for level in output.levels if not _discrete(level))
-    return (others, tuple(level for level in output.levels if _discrete(level))) if others else (output.levels, ())
+    others = tuple(level for level in output.levels if not level.discrete)
+    return (others, tuple(level for level in output.levels if level.discrete)) if others else (output.levels, ())
 
 
 def continuous_levels(output: Output) -> list[Level]:
@@ -25,15 +25,10 @@ def continuous_levels(output: Output) -> list[Level]:
     Raises:
         ValueError: there is none.
     """
-    levels = [level for level in output.levels if level.posterior is not None and not _discrete(level)]
+    levels = [level for level in output.levels if level.posterior is not None and not level.discrete]
     if not levels:
         raise ValueError("this objective looks at continuous codes, but the model has none: use objective elbo or beta")
     return levels
-
-
-def _discrete(level: Level) -> bool:
-    support = None if level.posterior is None else level.posterior.support
-    return bool(support is not None and support.is_discrete)
 
 
 def weights_of(output: Output, values: Tensor) -> Tensor:

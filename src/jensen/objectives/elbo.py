@@ -50,7 +50,8 @@ class Elbo(Objective):
 
     Args:
         samples: draws of z a datum.
-        kl: analytic (closed form where there is one) or monte-carlo.
+        kl: analytic (closed form where there is one) or monte-carlo. At draws of a discrete code q cannot learn from
+            the latter, which is refused.
         kl_weight: weight of the price by step, e.g. warm-up; the logged `elbo` is always the unweighted bound.
     """
 
@@ -112,9 +113,12 @@ def elbo_terms(output: Output, analytic: bool = True, log_likelihood: Tensor | N
     """elbo, distortion -E_q[log p(x | z)] and rate KL(q || p), scalars in nats per example; and the penalties.
 
     A deterministic model has log_likelihood and distortion instead.
+
+    Raises:
+        ValueError: q is to learn from the rate and cannot: Monte Carlo at draws of a discrete z (see `Level.kl`).
     """
     log_likelihood = output.average(output.log_likelihood() if log_likelihood is None else log_likelihood)
     if not output.probabilistic:
         return {"log_likelihood": log_likelihood, "distortion": -log_likelihood, **output.penalties}
-    rate = output.average(output.rate(analytic))
+    rate = output.average(output.rate(analytic, learning=True))
     return {"elbo": log_likelihood - rate, "distortion": -log_likelihood, "rate": rate, **output.penalties}

@@ -25,7 +25,17 @@ class Iwae(Objective):
         self.samples = samples
 
     def forward(self, output: Output, context: Context) -> Loss:
-        """Raises ValueError for a model with a deterministic level, which has no importance weights."""
+        """The bound of a batch, and the terms of the ELBO.
+
+        Raises:
+            ValueError: a level of the model is deterministic, and has no importance weights; or its z is a draw of a
+                discrete q that is to learn, which it cannot from a weight at z (see `Level.score_only`).
+        """
+        if output.log_weights is None and any(level.score_only for level in output.levels):
+            raise ValueError(
+                "importance weights at draws of a discrete code have no gradient that pulls q to the prior: use the "
+                "ELBO with kl analytic; to measure only, use torch.no_grad()"
+            )
         log_likelihood = output.log_likelihood()
         bound = importance_weighted_bound(log_weights(output, log_likelihood), output.log_weights).mean()
         value = -bound

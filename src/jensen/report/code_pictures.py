@@ -7,6 +7,8 @@ from torch import Tensor
 
 from jensen import plots
 from jensen.autoencoders import VQVAE
+from jensen.metrics.codes import level_name
+from jensen.metrics.remarks import advice
 from jensen.report.choices import code_words, decoded, draws, learn_prior, network
 from jensen.report.html import Picture
 from jensen.report.material import HeldOut, Material
@@ -15,12 +17,6 @@ __all__ = ["codes", "drawn_codes", "prior_curves"]
 
 SHOWN = 10
 DRAWN = 32
-DEAD = {
-    "vector": "see revival and k-means initialisation of the quantiser, or take fewer codes",
-    "residual": "see revival and k-means initialisation of the quantiser, or take fewer codes",
-    "gumbel": "raise the temperature of the relaxation, or take fewer codes",
-    "finite-scalar": "take fewer values",
-}
 
 
 def codes(material: Material, model: VQVAE, held_out: HeldOut) -> list[Picture]:
@@ -51,12 +47,13 @@ def _usage(material: Material, model: VQVAE, held_out: HeldOut) -> Picture:
         name: torch.bincount(codes.flatten(), minlength=model.code_levels)
         for name, codes in _named(model, held_out.codes).items()
     }
-    advice = DEAD[material.run.config.model.quantiser.kind]
+    what = advice(model)
+    unused = "dead codes, for which" if what.die else "codes that the data do not need, and for which"
     return Picture(
         "code-usage",
         "Use of the codebook",
         f"How often {len(held_out.codes):,} test examples use each of the {model.code_levels:,} codes. A line that "
-        f"ends early means dead codes, for which the model pays without using them: {advice}.",
+        f"ends early means {unused} the model pays without using them: {what.dead}.",
         "Share of all places by rank of the code, on logarithmic axes.",
         plots.code_usage(counts if len(counts) > 1 else next(iter(counts.values())), title="Codes of test examples"),
     )
@@ -117,9 +114,9 @@ def drawn_codes(material: Material, model: VQVAE) -> Picture:
 def _named(model: VQVAE, codes: Tensor) -> dict[str, Tensor]:
     """Flat codes (B, latent) as grids (B, *grid) by name of level and book."""
     grids = model.grids(codes)
-    several = ("top", "bottom") if len(grids) == 2 else ("codes",)
     found = {}
-    for level, grid in zip(several, grids, strict=True):
+    for i, grid in enumerate(grids, start=1):
+        level = level_name(i, len(grids)) or "codes"
         for book in range(grid.shape[1]):
             name = level if grid.shape[1] == 1 else f"{level} {book + 1}".replace("codes", "book")
             found[name] = grid[:, book]

@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jensen.metrics.codes import level_name
 from jensen.report.html import Row
 
 __all__ = ["MEASUREMENTS", "further_notes", "further_rows"]
 
+PER_VALUE = ", for each value of the datum that it describes"
 SCORES = {
     "MIG": "Mutual information gap: how much more the best latent knows of a factor than the second best.",
     "DCI disentanglement": "Whether each latent serves one factor only.",
@@ -43,7 +45,7 @@ def _code_usage(found: Mapping[str, Any]) -> list[Row]:
     rows = []
     for book in books:
         name = "Codes used"
-        name += f", level {book['level']} of {levels}" if levels > 1 else ""
+        name += f", {level_name(book['level'], levels)} level" if levels > 1 else ""
         name += f", book {book['book']} of {several}" if several > 1 else ""
         places = " × ".join(map(str, book["grid"]))
         meaning = (
@@ -56,11 +58,15 @@ def _code_usage(found: Mapping[str, Any]) -> list[Row]:
         "empirical": ("by frequency", "The same if each is guessed by itself, as often as it occurs"),
         "learned": ("learned prior", "The same under the learned prior, each given those before it"),
     }
+    price = ", which is the price of a code that was drawn, and more than the rate" if found.get("drawn") else ""
     for key, (name, meaning) in costs.items():
         bits, nats = found[f"bits_per_dim_{key}"], found[f"nats_{key}"]
-        if bits is not None:
-            words = f"{meaning}, for each value of the datum; {nats:.2f} nats an example."
-            rows.append(Row(f"Bits of the code, {name}", f"{bits:.4f}", "bits", words))
+        if nats is None:
+            continue
+        value, each = (f"{nats / math.log(2):.2f}", "") if bits is None else (f"{bits:.4f}", PER_VALUE)
+        rows.append(
+            Row(f"Bits of the code, {name}", value, "bits", f"{meaning}{each}; {nats:.2f} nats an example{price}.")
+        )
     return rows
 
 

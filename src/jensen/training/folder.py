@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from jensen.errors import CheckpointError, ConfigError
 from jensen.files import write_text
 from jensen.training.checkpoint import load_state
 
-__all__ = ["TrainedFolder", "load_into", "read_metrics", "read_whole", "write_metrics"]
+__all__ = ["TrainedFolder", "forget_evaluation", "load_into", "read_metrics", "read_whole", "write_metrics"]
 
 
 class _Readable(Protocol):
@@ -95,6 +96,24 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> No
         model.load_state_dict(own)
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit its configuration: {' '.join(str(error).split())[:300]}") from None
+
+
+def forget_evaluation(path: Path) -> str | None:
+    """Delete the evaluation.json in the folder of a run, as what it is about changes.
+
+    Returns:
+        What is lost by it, and how to measure it again; None where there is no such file.
+    """
+    file = path / "evaluation.json"
+    if not file.exists():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        further = [name for name, value in found.items() if isinstance(value, dict) and "weights" in value]
+    except (OSError, ValueError, AttributeError):
+        further = []
+    file.unlink(missing_ok=True)
+    return f"dropped {file} ({', '.join(['bound', *further])}): jensen evaluate {path} measures anew"
 
 
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:

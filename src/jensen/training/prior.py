@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ import torch
 from jensen.autoencoders.code_prior import CodePrior
 from jensen.autoencoders.vqvae import VQVAE
 from jensen.config import PriorConfig
-from jensen.data import Data
+from jensen.data import Data, Dataset, prepare
+from jensen.data.visible import PARTS
 from jensen.errors import CheckpointError, ConfigError
 from jensen.files import UNFINISHED, clear_unfinished, write_text
 from jensen.objectives import Elbo
-from jensen.training.checkpoint import load_checkpoint
+from jensen.training.checkpoint import Checkpoint, load_checkpoint
 from jensen.training.codes import code_data
 from jensen.training.fabric import make_fabric
 from jensen.training.facts import DataFacts
+from jensen.training.folder import forget_evaluation
 from jensen.training.loop import Trainer
 from jensen.training.prior_run import CodeFacts, PriorRun, digest_of
 from jensen.training.run import Run
@@ -39,7 +42,8 @@ def fit_prior(
     """Fit an autoregressive prior to the codes that a run's model (its best weights) gives its training data.
 
     Its validation score, `valid/log_likelihood`, is minus the rate in nats an example that the codes of the validation
-    data then have. Written to RUN/prior, from where `Run.model` puts it in place.
+    data then have. Written to RUN/prior, from where `Run.model` puts it in place. RUN/evaluation.json, which is of
+    other codes then, is deleted, and said to be.
 
     Ctrl-C writes a checkpoint, says how to resume, and raises KeyboardInterrupt.
 
@@ -62,7 +66,7 @@ def fit_prior(
     opened = PriorRun(run.path / "prior", config)
     leads = fabric.is_global_zero
     with run.training_alone(leads):
-        if opened.path.exists() and not (replace and (opened.path / "config.yaml").is_file()):
+        if opened.path.exists() and not (replace and _is_prior(opened.path)):
             raise ConfigError(_taken(run, opened.path))
         fabric.barrier()  # before one of the processes makes it
         work = _Work.on(run, config, fabric, quiet)
@@ -73,7 +77,7 @@ def fit_prior(
             _clear(opened.path)
             codes = CodeFacts(work.model.code_shapes, work.model.code_levels, digest_of(run.checkpoints, "best"))
             PriorRun.create(opened.path, config, work.facts, codes)
-            _forget_evaluation(run)
+            _forget_evaluation(run, trainer)
         fabric.barrier()
         trainer.run()
     return opened
@@ -94,12 +98,12 @@ def resume_prior(run: Run | Path | str, *, epochs: int | None = None, quiet: boo
     run = _opened(run)
     opened = PriorRun.open(run.path / "prior")
     need_tensorboard(opened.config.train)
-    if opened.codes.weights != digest_of(run.checkpoints, "best"):
+    codes, checkpoint = _to_go_on(opened)
+    if codes.weights != digest_of(run.checkpoints, "best"):
         raise CheckpointError(
             f"the model of {run.path} has been trained on since its prior was begun, so its codes are others now; "
             f"begin anew: jensen train prior --run {run.path} --replace"
         )
-    checkpoint = load_checkpoint(opened.checkpoints)
     done = int(checkpoint.state["position"]["epoch"])
     if epochs is not None and epochs != opened.config.train.epochs:
         if epochs <= done:
@@ -118,11 +122,23 @@ def resume_prior(run: Run | Path | str, *, epochs: int | None = None, quiet: boo
         if fabric.is_global_zero:
             clear_unfinished(run.path)
             clear_unfinished(opened.path)
-            _forget_evaluation(run)
+            _forget_evaluation(run, trainer)
             write_text(opened.path / "config.yaml", opened.config.to_yaml())
             recorder(opened.path)(trainer.position)
         trainer.run()
     return opened
+
+
+def _to_go_on(opened: PriorRun) -> tuple[CodeFacts, Checkpoint]:
+    """What the prior is about, and its latest checkpoint."""
+    try:
+        if not opened.has_checkpoint:
+            raise CheckpointError(f"{opened.path} has no checkpoint to go on from")
+        DataFacts.read(opened.path / "data.yaml")
+        return opened.codes, load_checkpoint(opened.checkpoints)
+    except CheckpointError as error:
+        run = opened.path.parent
+        raise CheckpointError(f"{error}; begin anew: jensen train prior --run {run} --replace") from None
 
 
 @dataclass(frozen=True)
@@ -138,7 +154,7 @@ class _Work:
         """The codes that the best weights of the run give its data; the model is frozen, in evaluation mode."""
         model = run.model(prior=False)
         assert isinstance(model, VQVAE)
-        images = run.data(condition=config.condition)
+        images = _images(run, config.condition)
         told = model.requires_grad_(False).eval()
         data = code_data(told, images, fabric.device, None if quiet or not fabric.is_global_zero else _Encoding())
         facts = DataFacts((model.latent,), (model.latent,), model.code_levels, tuple(images.class_names))
@@ -150,7 +166,7 @@ def _opened(run: Run | Path | str) -> Run:
     run = run if isinstance(run, Run) else Run.open(run)
     if run.config.model.kind != "vqvae":
         raise ConfigError(
-            f"a prior is over integer codes, those of model vqvae, but {run.path} is a {run.config.model.kind}"
+            f"a prior is over integer codes, those of model vqvae, but {run.path} is {_article(run.config.model.kind)}"
         )
     return run
 
@@ -165,9 +181,56 @@ def _resolved(run: Run, config: PriorConfig) -> PriorConfig:
     return config.model_copy(update={"condition": config.condition or own})
 
 
+def _article(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _images(run: Run, condition: str | None) -> Data:
+    """The data, each example with what the prior is told of it; of the test split, which nobody asks for, none.
+
+    Raises:
+        ConfigError: the prior alone cannot be told that.
+    """
+    own = run.config.data.condition
+    data = run.data(condition=own)
+    if condition != own and condition is not None:
+        _check_condition(run, condition, data.dataset)
+        data = prepare(data.dataset, data.config.model_copy(update={"condition": condition}), splits=data.splits)
+    return replace(data, test=replace(data.test, indices=data.test.indices[:0]))
+
+
+def _check_condition(run: Run, condition: str, dataset: Dataset) -> None:
+    """Raise `ConfigError` for what a prior alone cannot be told: images and parts of them are not for sampling."""
+    there = {**dataset.targets, **dataset.conditions}
+    labels = ["label"] if dataset.labels is not None else []
+    choices = [*labels, *(name for name, values in there.items() if values.ndim != 4)]
+    for name in map(str.strip, condition.split(",")):
+        if name in choices:
+            continue
+        if name in PARTS or name in there:
+            raise ConfigError(
+                f"condition: {name} is an image or a part of one, which a prior can be told only together with its "
+                f"model, but that of {run.path} is told nothing; train a model that is: jensen train --model vqvae "
+                f"--condition {name}"
+            )
+        close = difflib.get_close_matches(name, choices, n=1)
+        guess = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"condition: {dataset.name} has no {name!r}{guess} (choices: {', '.join(choices) or 'none'})")
+
+
+def _is_prior(path: Path) -> bool:
+    """Whether it is ours to delete: a prior, if only what is left of one."""
+    return any((path / name).is_file() for name in ("config.yaml", "codes.yaml"))
+
+
 def _taken(run: Run, path: Path) -> str:
-    if not (path / "config.yaml").is_file():
+    if not _is_prior(path):
         return f"{path} is in the way, and no prior (it has no config.yaml): move it elsewhere"
+    prior = None if not (path / "config.yaml").is_file() else run.prior
+    if prior is None:
+        return f"{path} has lost its config.yaml; begin anew: jensen train prior --run {run.path} --replace"
+    if (fault := run.unfit(prior)) is not None:
+        return f"{run.path} has a prior already, but {fault}"
     go_on = f"go on with jensen train prior --resume {run.path}, or train anew with --replace"
     return f"{run.path} has a prior already: {go_on}"
 
@@ -188,8 +251,9 @@ def _clear(path: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _forget_evaluation(run: Run) -> None:
-    (run.path / "evaluation.json").unlink(missing_ok=True)  # of codes that cost something else
+def _forget_evaluation(run: Run, trainer: Trainer) -> None:
+    if dropped := forget_evaluation(run.path):  # of codes that cost something else
+        trainer.progress.say(dropped)
 
 
 def _trainer(run: Run, opened: PriorRun, prior: CodePrior, data: Data, fabric: Any, quiet: bool) -> Trainer:

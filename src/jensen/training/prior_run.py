@@ -73,7 +73,10 @@ class PriorRun(TrainedFolder):
         """The prior in this directory; raises `CheckpointError` if there is none, or it cannot be read."""
         if not (path / "config.yaml").is_file():
             raise CheckpointError(f"{path.parent} has no prior: jensen train prior --run {path.parent}")
-        return cls(path, read_whole(path / "config.yaml", PriorConfig))
+        try:
+            return cls(path, read_whole(path / "config.yaml", PriorConfig))
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; begin anew: jensen train prior --run {path.parent} --replace") from None
 
     @classmethod
     def create(cls, path: Path, config: PriorConfig, facts: DataFacts, codes: CodeFacts) -> Self:
@@ -98,6 +101,33 @@ class PriorRun(TrainedFolder):
     def begun(self) -> bool:
         """Whether it has learned for an epoch at least."""
         return bool(self.history().get("epoch"))
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is anything to go on from."""
+        return (self.checkpoints / "latest").is_file()
+
+    @property
+    def not_begun(self) -> bool:
+        """Whether there is nothing of it yet but its settings."""
+        return not self.has_checkpoint and not self.begun
+
+    @property
+    def digest(self) -> str:
+        """`digest` of its best weights; raises `CheckpointError` where they are missing or damaged."""
+        return digest_of(self.checkpoints, "best")
+
+    def damage(self) -> str | None:
+        """What its model needs and is missing or damaged; None: nothing."""
+        if not self.has_checkpoint:
+            return f"{self.path} has lost its checkpoints"
+        try:
+            CodeFacts.read(self.path / "codes.yaml")
+            DataFacts.read(self.path / "data.yaml")
+            digest_of(self.checkpoints, "best")
+        except CheckpointError as error:
+            return f"{self.path} is damaged: {error}"
+        return None
 
     def new(self) -> CodePrior:
         """The prior as its configuration describes it, with random weights."""
@@ -134,10 +164,12 @@ def digest_of(folder: Path, which: Which) -> str:
     pointer = folder / "latest"
     if not pointer.exists():
         return digest(load_weights(folder, which))  # says what is missing
-    return _digest_of(folder, which, pointer.read_bytes(), pointer.stat().st_mtime_ns)
+    files = sorted((folder / pointer.read_text(encoding="utf-8", errors="replace").strip()).glob("*.safetensors"))
+    states = ((file, file.stat()) for file in (pointer, *files))
+    return _digest_of(folder, which, tuple((file.name, state.st_size, state.st_mtime_ns) for file, state in states))
 
 
 @lru_cache(maxsize=16)
-def _digest_of(folder: Path, which: Which, latest: bytes, written: int) -> str:
-    """Of the checkpoint that was the latest then, so that a command reads the weights once."""
+def _digest_of(folder: Path, which: Which, files: tuple[tuple[str, int, int], ...]) -> str:
+    """Of the files as they were then, so that a command reads the weights once."""
     return digest(load_weights(folder, which))

@@ -138,15 +138,47 @@ class Run(TrainedFolder):
         there = self.config.model.kind == "vqvae" and (path / "config.yaml").is_file()
         return PriorRun.open(path) if there else None
 
+    @property
+    def prior_in_place(self) -> PriorRun | None:
+        """The learned prior, if it is whole and of the model's best weights as they are now: what `model` attaches."""
+        try:
+            prior = self.prior
+            return None if prior is None or self.unfit(prior) is not None else prior
+        except CheckpointError:
+            return None
+
+    @property
+    def prior_command(self) -> str | None:
+        """The command after which a learned prior is in place; None: one is, or the model takes none."""
+        if self.config.model.kind != "vqvae":
+            return None
+        try:
+            prior = self.prior
+            fault = None if prior is None else self._fault(prior)
+        except CheckpointError:
+            return f"jensen train prior --run {self.path} --replace"
+        if prior is None:
+            return f"jensen train prior --run {self.path}"
+        return None if fault is None else fault[1]
+
     def unfit(self, prior: PriorRun, which: Which = "best") -> str | None:
         """Why a prior cannot be put in place of these weights, and what to do; None: it can."""
-        if not prior.begun:
-            return f"{prior.path} has no epoch behind it yet: jensen train prior --resume {self.path}"
+        fault = self._fault(prior, which)
+        return None if fault is None else ": ".join(fault)
+
+    def _fault(self, prior: PriorRun, which: Which = "best") -> tuple[str, str] | None:
+        """What is wrong with a prior for these weights, and the command that helps; None: nothing is."""
+        alone = self.config.data.condition is None and prior.config.condition is not None
+        told = f" --condition {prior.config.condition}" if alone else ""
+        anew = f"jensen train prior --run {self.path} --replace{told}"
+        if prior.not_begun:
+            return f"{prior.path} has no epoch behind it yet", anew
+        if (damage := prior.damage()) is not None:
+            return damage, anew
         if prior.codes.weights != digest_of(self.checkpoints, which):
-            return (
-                f"{prior.path} was fitted to the codes of other weights of the model: jensen train prior --run "
-                f"{self.path} --replace"
-            )
+            return f"{prior.path} was fitted to the codes of other weights of the model", anew
+        if not prior.begun:
+            return f"{prior.path} has no epoch behind it yet", f"jensen train prior --resume {self.path}"
         return None
 
     @property
@@ -154,10 +186,8 @@ class Run(TrainedFolder):
         """The prior that makes the model one that is told something, where its networks are told nothing."""
         if self.config.data.condition is not None:
             return None
-        prior = self.prior
-        if prior is None or prior.config.condition is None or self.unfit(prior) is not None:
-            return None
-        return prior
+        prior = self.prior_in_place
+        return None if prior is None or prior.config.condition is None else prior
 
     def data(self, directory: Path | None = None, **changes: Any) -> Data:
         """The data, with the splits that the run was trained on, and the condition that `condition` says.
@@ -185,8 +215,8 @@ class Run(TrainedFolder):
                 that is told nothing is told what its prior is told; `data` and `facts` go with that, unless False.
 
         Raises:
-            CheckpointError: no checkpoint, a damaged one, or one of another model; no prior that fits, though asked
-                for.
+            CheckpointError: no checkpoint, a damaged one, or one of another model; a damaged prior; no prior that fits,
+                though asked for.
         """
         model = make_model(self.config.model, self.own_facts)
         weights = load_weights(self.checkpoints, which)
@@ -207,8 +237,12 @@ class Run(TrainedFolder):
         assert isinstance(model, VQVAE)
         fault = self.unfit(prior, which)
         if fault is None:
-            model.attach_prior(prior.model())
-        elif required:
+            try:
+                model.attach_prior(prior.model())
+            except (CheckpointError, ValueError) as error:
+                remedy = f"jensen train prior --run {self.path} --replace"
+                raise CheckpointError(f"{prior.path} is damaged: {error}: {remedy}") from None
+        elif required or (prior.damage() is not None and not prior.not_begun):
             raise CheckpointError(fault)
         else:
             warnings.warn(f"codes are taken as uniform: {fault}", StalePriorWarning, stacklevel=3)

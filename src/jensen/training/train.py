@@ -17,6 +17,7 @@ from jensen.files import clear_unfinished, write_text
 from jensen.objectives import Elbo, Objective, make_objective
 from jensen.training.checkpoint import load_checkpoint
 from jensen.training.fabric import make_fabric
+from jensen.training.folder import forget_evaluation
 from jensen.training.loop import Position, Trainer
 from jensen.training.run import Run, write_metrics
 
@@ -139,7 +140,8 @@ def resume(path: Path | str, *, epochs: int | None = None, quiet: bool = False) 
             )
         if fabric.is_global_zero:
             clear_unfinished(run.path)
-            (run.path / "evaluation.json").unlink(missing_ok=True)  # of the weights before
+            if dropped := forget_evaluation(run.path):  # of the weights before
+                trainer.progress.say(dropped)
             write_text(run.path / "config.yaml", run.config.to_yaml())
             recorder(run.path)(trainer.position)
         trainer.run()

@@ -17,6 +17,7 @@ __all__ = ["Codebook", "Found", "unit"]
 SMOOTHING = 1e-5  # Laplace's, of the counts: as if every code had been used this often
 SHORTEST = 1e-4  # length below which a feature is not scaled to 1, so that its gradient stays bounded
 FEATURES_FOR_INITIAL = 2**18  # at most, over all devices
+BATCHES_JUDGED = 10  # of recent use, if they have a feature for every code
 
 
 class Found(NamedTuple):
@@ -48,8 +49,10 @@ class Codebook(nn.Module):
 
     In training, before features are looked up:
     - the first batch gives the first codes, the centroids of its k-means (`initial="k-means"`);
-    - a code whose N_k is below `revival` times the mean is put on a random feature of the batch and counts as used as
-      often as the mean, so it gets a fair time to find its use.
+    - a code used less than `revival` times as often as the mean is put on a random feature of the batch, and counts as
+      used as often as the mean, so it gets a fair time to find its use. What counts is a moving average over some ten
+      batches (as many more as batches have too few features for ten a code), not N_k: that needs hundreds of steps to
+      tell that a code is dead.
 
     All of its state is in `state_dict`.
 
@@ -57,7 +60,7 @@ class Codebook(nn.Module):
         levels: K.
         dim: dimension of features and embeddings.
         learned: ema (moving averages) or loss (a parameter).
-        decay: of the moving averages. For codebooks learned by loss too there is one, of the use N_k.
+        decay: of the moving averages (ema).
         initial: k-means, or random: normal with variance 1 / dim.
         revival: share of the mean use below which a code is moved; 0: never.
         cosine: features and embeddings are scaled to length 1, so that the nearest is the one of least angle.
@@ -80,6 +83,7 @@ class Codebook(nn.Module):
         self.embedding: Tensor
         self.usage: Tensor
         self.sums: Tensor
+        self.recent: Tensor
         self.started: Tensor
         embedding = torch.randn(levels, dim) / dim**0.5
         if cosine:
@@ -89,7 +93,8 @@ class Codebook(nn.Module):
         else:
             self.register_buffer("embedding", embedding)
             self.register_buffer("sums", embedding.clone())
-        self.register_buffer("usage", torch.ones(levels))
+            self.register_buffer("usage", torch.ones(levels))
+        self.register_buffer("recent", torch.ones(levels))
         # Not a bool: gloo sends none.
         self.register_buffer("started", torch.tensor(int(initial == "random")))
         self._has_started: bool | None = None  # of the buffer, where known: a look at it would wait for the device
@@ -102,7 +107,7 @@ class Codebook(nn.Module):
             self._keep_alive(features.detach())
         found = assign(features, self.values(), statistics=self.training)
         if found.counts is not None and found.sums is not None:
-            self._count(found.counts, found.sums)
+            self._count(found.counts, found.sums, found.codes.numel())
         penalties = {"commitment": found.commitment / len(features)}
         if self.learned == "loss":
             penalties["codebook"] = found.distance / len(features)
@@ -131,10 +136,9 @@ class Codebook(nn.Module):
         if not self._has_started:
             self._start(features)
         elif self.revival > 0:
-            mean = self.usage.mean()
-            dead = self.usage < self.revival * mean
+            dead = self.recent < self.revival * self.recent.mean()
             chosen = spread_rows(features.shape[0] * features.shape[2], self.levels, features.device)
-            self._put(dead, _from_first(_rows(features, chosen)), mean.expand(self.levels))
+            self._put(dead, _from_first(_rows(features, chosen)))
 
     def _start(self, features: Tensor) -> None:
         every = features.shape[0] * features.shape[2]
@@ -149,29 +153,36 @@ class Codebook(nn.Module):
             centroids, counts = k_means(rows, self.levels, on_sphere=self.cosine)
             counts = counts * (every * world / len(rows))
         else:
-            centroids, counts = torch.empty_like(self.embedding), torch.empty_like(self.usage)
+            centroids, counts = torch.empty_like(self.embedding), torch.empty_like(self.recent)
         centroids, counts = _from_first(centroids), _from_first(counts)
-        self._put(torch.ones_like(counts, dtype=torch.bool), centroids, counts.clamp(min=1.0))
+        self.embedding.copy_(centroids)
+        self.recent.copy_(counts)
+        if self.learned == "ema":
+            self.usage.copy_(counts.clamp(min=1.0))  # a centroid without features stays where it is
+            self.sums.copy_(centroids * self.usage[:, None])
         self.started.fill_(1)
         self._has_started = True
 
-    def _put(self, where: Tensor, embedding: Tensor, usage: Tensor) -> None:
-        """Put the codes at `where` to an embedding, with a use; without waiting for the device."""
-        self.usage.copy_(torch.where(where, usage, self.usage))
+    def _put(self, where: Tensor, embedding: Tensor) -> None:
+        """Put the codes at `where` to an embedding, with the mean use; without waiting for the device."""
+        self.recent.copy_(torch.where(where, self.recent.mean(), self.recent))
         self.embedding.copy_(torch.where(where[:, None], embedding, self.embedding))
         if self.learned == "ema":
-            self.sums.copy_(torch.where(where[:, None], embedding * usage[:, None], self.sums))
+            self.usage.copy_(torch.where(where, self.usage.mean(), self.usage))
+            self.sums.copy_(torch.where(where[:, None], embedding * self.usage[:, None], self.sums))
 
     @torch.no_grad()
-    def _count(self, counts: Tensor, sums: Tensor) -> None:
-        """One step of the moving averages."""
+    def _count(self, counts: Tensor, sums: Tensor, features: int) -> None:
+        """One step of the moving averages, after so many features."""
         if _distributed():
             dist.all_reduce(counts)
-        self.usage.lerp_(counts, 1.0 - self.decay)
+            features = features * dist.get_world_size()
+        self.recent.lerp_(counts, min(1.0, features / self.levels) / BATCHES_JUDGED)
         if self.learned == "loss":
             return
         if _distributed():
             dist.all_reduce(sums)
+        self.usage.lerp_(counts, 1.0 - self.decay)
         self.sums.lerp_(sums, 1.0 - self.decay)
         if self.cosine:  # the length, which the counts are for, is 1; what has faded away stays where it was
             lengths = self.sums.norm(dim=1, keepdim=True)
