@@ -82,9 +82,9 @@ def test_a_stale_prior_is_left_out_and_said_to_be(coded: Runs, tmp_path: Path) -
     assert list(found) == ["curves", "reconstructions", "samples", "codes", "code-usage"]
     assert found["samples"].title == "Samples from uniform codes"
     assert "told the class" not in summary(material)
-    assert f"jensen train prior --run '{run.path}' --replace" in commands(material)
-    (run.path / "prior" / "metrics.csv").unlink()
-    assert f"jensen train prior --resume '{run.path}'" in commands(opened(run))
+    assert f"jensen train prior --run '{run.path}' --replace --condition label" in commands(material)
+    (run.path / "prior" / "metrics.csv").unlink()  # not even an epoch behind it: to be replaced all the same
+    assert f"jensen train prior --run '{run.path}' --replace --condition label" in commands(opened(run))
 
 
 def test_measurements_of_codes_and_samples_stand_in_the_table(

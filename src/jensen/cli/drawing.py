@@ -130,12 +130,8 @@ def _sampled(
     from jensen.autoencoders import VQVAE, AutoregressiveModel
 
     top: dict[str, Any] = {"top_k": how.top_k, "top_p": how.top_p, "progress": moved}
-    if isinstance(model, AutoregressiveModel):
+    if isinstance(model, (AutoregressiveModel, VQVAE)):
         return model.sample(size, how.temperature, condition, **top)
-    if isinstance(model, VQVAE) and model.code_prior is not None:
-        prior = model.code_prior
-        told = None if prior.condition_shape is None else condition
-        return model.decode(prior.sample_codes(size, how.temperature, told, **top), condition)
     return model.sample(size, how.temperature, condition=condition)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 from jensen.autoencoders import VQVAE
 from jensen.config import KNOBS, AutoregressiveConfig, ObjectiveConfig, Schedule
 from jensen.report.material import Material
@@ -134,8 +132,4 @@ def learn_prior(material: Material) -> str:
     run, model = material.run, material.model
     if not isinstance(model, VQVAE) or model.code_prior is not None or material.predicts is not None:
         return ""
-    path, prior = shlex.quote(str(run.path)), run.prior
-    if prior is None:
-        return f"jensen train prior --run {path}"
-    # Of a prior that has not begun, nothing is lost; what was learned of other weights is of no use.
-    return f"jensen train prior --run {path} --replace" if prior.begun else f"jensen train prior --resume {path}"
+    return run.prior_command or ""

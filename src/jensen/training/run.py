@@ -12,6 +12,7 @@ runs/NAME/
 
 from __future__ import annotations
 
+import shlex
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -156,9 +157,9 @@ class Run(TrainedFolder):
             prior = self.prior
             fault = None if prior is None else self._fault(prior)
         except CheckpointError:
-            return f"jensen train prior --run {self.path} --replace"
+            return f"jensen train prior --run {shlex.quote(str(self.path))} --replace"
         if prior is None:
-            return f"jensen train prior --run {self.path}"
+            return f"jensen train prior --run {shlex.quote(str(self.path))}"
         return None if fault is None else fault[1]
 
     def unfit(self, prior: PriorRun, which: Which = "best") -> str | None:
@@ -170,7 +171,8 @@ class Run(TrainedFolder):
         """What is wrong with a prior for these weights, and the command that helps; None: nothing is."""
         alone = self.config.data.condition is None and prior.config.condition is not None
         told = f" --condition {prior.config.condition}" if alone else ""
-        anew = f"jensen train prior --run {self.path} --replace{told}"
+        path = shlex.quote(str(self.path))
+        anew = f"jensen train prior --run {path} --replace{told}"
         if prior.not_begun:
             return f"{prior.path} has no epoch behind it yet", anew
         if (damage := prior.damage()) is not None:
@@ -178,7 +180,7 @@ class Run(TrainedFolder):
         if prior.codes.weights != digest_of(self.checkpoints, which):
             return f"{prior.path} was fitted to the codes of other weights of the model", anew
         if not prior.begun:
-            return f"{prior.path} has no epoch behind it yet", f"jensen train prior --resume {self.path}"
+            return f"{prior.path} has no epoch behind it yet", f"jensen train prior --resume {path}"
         return None
 
     @property
