@@ -34,8 +34,13 @@ def test_features_that_spread_find_their_codes_soon(
 
 def test_centroids_without_features_are_moved_at_once() -> None:
     codebook = Codebook(50, 4)
-    codebook(torch.randn(1, 4, 20))
-    codebook(torch.randn(1, 4, 400))
+    codebook(torch.randn(1, 4, 20))  # each has a centroid of its own, 30 have none
+    before = codebook.embedding.clone()
+    rows = torch.randn(400, 4)
+    codebook._keep_alive(rows.T[None])
+    moved = (codebook.embedding != before).any(1)
+    assert int(moved.sum()) == 30
+    assert torch.cdist(codebook.embedding[moved], rows).min(1).values.max() < 1e-3
     found = codebook(torch.randn(1, 4, 400))
     assert len(found.codes.unique()) > 40
 

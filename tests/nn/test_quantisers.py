@@ -139,11 +139,12 @@ def test_training_goes_on_from_a_saved_state_bit_for_bit(name: str, steps: int) 
 
 
 def test_terms_are_sums_over_places_and_means_over_the_batch(quantiser: Quantiser) -> None:
-    if quantiser.stochastic:
-        pytest.skip("draws differ from one call to the next")
     quantiser.eval()
     features = torch.randn(4, DIM, 3, 4)
     once = quantiser(features)
+    if quantiser.stochastic:  # its draws differ from one call to the next, and its price is the KL
+        assert not once.penalties
+        return
     twice = quantiser(torch.cat([features, features]))
     larger = quantiser(torch.cat([features, features], 3))
     assert torch.equal(twice.codes, torch.cat([once.codes, once.codes]))
