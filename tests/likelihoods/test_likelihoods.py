@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from scipy.special import expit, log_softmax
+from scipy.special import expit, log_softmax, logsumexp
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -21,6 +21,7 @@ from jensen.likelihoods import (
     Bernoulli,
     Categorical,
     DiscretisedLogistic,
+    DiscretisedLogisticMixture,
     Gaussian,
     GaussianLearned,
     GaussianPerPixel,
@@ -34,12 +35,14 @@ Array = np.ndarray[Any, Any]
 
 
 SHAPE = (2, 2, 3)  # of a datum: every likelihood but the autoregressive one takes any
+ONE_CHANNEL = (1, 2, 3)
 NET = AutoregressiveConfig(width=6, depth=2)
 
 
 class Case(NamedTuple):
     likelihood: Likelihood
     log_prob: Callable[..., Array]
+    planes: tuple[int, ...] = SHAPE  # of a datum whose planes are its parameters one by one
 
 
 def logistic_log_prob(x: Array, mean: Array, log_scale: Array, levels: int) -> Array:
@@ -50,6 +53,14 @@ def logistic_log_prob(x: Array, mean: Array, log_scale: Array, levels: int) -> A
     left = stats.logistic.cdf(upper, mean, scale) - stats.logistic.cdf(lower, mean, scale)
     right = stats.logistic.sf(lower, mean, scale) - stats.logistic.sf(upper, mean, scale)
     return np.asarray(np.log(np.where(x > mean, right, left)))
+
+
+def mixture_log_prob(x: Array, *parameters: Array) -> Array:
+    """Of two components over 17 levels, where the channels of a pixel share nothing."""
+    weights, means, logs = (np.stack(parameters[i : i + 2]) for i in (0, 2, 4))
+    means = means + np.linspace(0, 1, 2).reshape(-1, *[1] * (means.ndim - 1))
+    parts = log_softmax(weights, 0) + logistic_log_prob(x, means, logs, 17)
+    return np.asarray(logsumexp(parts, 0))
 
 
 def softmax_log_prob(x: Array, *logits: Array) -> Array:
@@ -92,6 +103,7 @@ CASES = {
     ),
     "discretised-logistic": Case(DiscretisedLogistic(17), lambda x, mean, log: logistic_log_prob(x, mean, log, 17)),
     "discretised-logistic 2": Case(DiscretisedLogistic(2), lambda x, mean, log: logistic_log_prob(x, mean, log, 2)),
+    "discretised-logistic-mixture": Case(DiscretisedLogisticMixture(17, 2), mixture_log_prob, ONE_CHANNEL),
     "categorical": Case(Categorical(17), softmax_log_prob),
     "categorical 2": Case(Categorical(2), softmax_log_prob),
     "autoregressive": autoregressive(5),
@@ -118,7 +130,7 @@ def test_every_name_of_the_configuration_is_here() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_log_prob_is_that_of_scipy(name: str) -> None:
-    likelihood, expected = CASES[name]
+    likelihood, expected, _ = CASES[name]
     x, p = values(likelihood, 1, 4, *SHAPE), parameters(likelihood, 2, 4, *SHAPE)
     found = likelihood.double()(*p).log_prob(x)
     assert found.shape == (2, 4, *SHAPE)
@@ -133,15 +145,17 @@ def test_log_prob_is_that_of_scipy(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_planes_of_a_decoder_are_the_parameters(name: str) -> None:
     """First the planes of parameter one, then those of the next: the same as parameter by parameter."""
-    likelihood = CASES[name].likelihood.double()
-    x, p = values(likelihood, 1, 3, *SHAPE), parameters(likelihood, 2, 3, *SHAPE)
-    found = likelihood.of_planes(torch.cat(p, -3), SHAPE)
+    likelihood, _, shape = CASES[name]
+    likelihood.double()
+    x, p = values(likelihood, 1, 3, *shape), parameters(likelihood, 2, 3, *shape)
+    assert likelihood.planes(shape) == likelihood.channels * shape[0]
+    found = likelihood.of_planes(torch.cat(p, -3), shape)
     expected = likelihood(*p)
     torch.testing.assert_close(found.log_prob(x), expected.log_prob(x))
     if getattr(found, "has_mean", True):
         torch.testing.assert_close(found.mean, expected.mean)
-    assert found.sample((4,)).shape == (4, 2, 3, *SHAPE)
-    single = likelihood.float().of_planes(torch.cat(p, -3).bfloat16(), SHAPE)
+    assert found.sample((4,)).shape == (4, 2, 3, *shape)
+    single = likelihood.float().of_planes(torch.cat(p, -3).bfloat16(), shape)
     assert single.log_prob(x.float()).dtype == torch.float32
 
 
@@ -292,7 +306,7 @@ def test_learned_sigma_out_of_range() -> None:
 
 
 @pytest.mark.parametrize("levels", [-1, 0, 1])
-@pytest.mark.parametrize("kind", [DiscretisedLogistic, Categorical])
+@pytest.mark.parametrize("kind", [DiscretisedLogistic, DiscretisedLogisticMixture, Categorical])
 def test_levels_should_be_two_at_least(kind: type[Likelihood], levels: int) -> None:
     with pytest.raises(ValueError, match="levels should be at least 2"):
         kind(levels)  # type: ignore[call-arg]
@@ -301,7 +315,7 @@ def test_levels_should_be_two_at_least(kind: type[Likelihood], levels: int) -> N
 def test_unknown_likelihood_and_real_numbers_for_a_discrete_one() -> None:
     with pytest.raises(ConfigError, match=r"no likelihood 'poisson'.*bernoulli"):
         make_likelihood("poisson")
-    for name in ("discretised-logistic", "categorical", "autoregressive"):
+    for name in ("discretised-logistic", "discretised-logistic-mixture", "categorical", "autoregressive"):
         with pytest.raises(ConfigError, match=f"{name} needs grey levels"):
             make_likelihood(name, levels=None, shape=SHAPE)
 
@@ -349,6 +363,8 @@ def test_logistic_sample_frequencies(mean: float, log_scale: float) -> None:
         (Bernoulli(), None, "none"),  # a table of real numbers
         (DiscretisedLogistic(17), 256, "none"),  # grey levels of another scale
         (DiscretisedLogistic(17), 17, "dequantise"),  # grey levels that are none any more
+        (DiscretisedLogisticMixture(17), 256, "none"),
+        (DiscretisedLogisticMixture(17), 17, "dequantise"),
         (DiscretisedLogistic(2), 17, "none"),  # no probability, nor a usual loss
         (Categorical(2), 17, "none"),
         (Categorical(17), 2, "binarise"),
@@ -368,6 +384,7 @@ def test_data_that_a_likelihood_is_not_about(likelihood: Likelihood, levels: int
         (Bernoulli(), 2, "binarise"),
         (Bernoulli(), 256, "none"),  # a cross-entropy: let through, the evaluation warns
         (DiscretisedLogistic(17), 17, "none"),
+        (DiscretisedLogisticMixture(17), 17, "none"),
         (Categorical(17), 17, "none"),
         (Categorical(2), 2, "binarise"),
         (CASES["autoregressive"].likelihood, 5, "none"),

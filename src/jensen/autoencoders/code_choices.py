@@ -75,7 +75,7 @@ class CodeChoices:
 
     def nets(
         self,
-        channels: int,
+        likelihood: Likelihood,
         encoder: nn.Module | None,
         decoder: nn.Module | None,
         condition_shape: tuple[int, ...] | None,
@@ -83,14 +83,14 @@ class CodeChoices:
         """Encoder, quantisers and decoder; see `code_nets`.
 
         Args:
-            channels: numbers that the decoder gives for each one of the target.
+            likelihood: what the decoder's output are parameters of.
             encoder: own network; None: it is made.
             decoder: own network; None: it is made.
             condition_shape: of what both are told; None: nothing.
         """
         return code_nets(
             self.shape,
-            (channels * self.target_shape[0], *self.target_shape[1:]),
+            (likelihood.planes(self.target_shape), *self.target_shape[1:]),
             quantisers_of(self.quantiser, self.hierarchy),
             self.downsampling,
             self.net,

@@ -18,7 +18,7 @@ class Decoder(nn.Module):
 
     Args:
         net: (batch, latent), and (batch, *condition_shape) where there is a condition, to
-            (batch, likelihood.channels x shape[0], *shape[1:]).
+            (batch, likelihood.planes(shape), *shape[1:]).
         likelihood: what the network's outputs are parameters of.
         shape: shape of a datum.
         condition_shape: shape of a condition; None: there is none.
@@ -52,7 +52,7 @@ class Decoder(nn.Module):
         lead = z.shape[:behind]
         rows = z.reshape(-1, *z.shape[behind:])
         out = self.net(rows) if condition is None else self.net(rows, self._rows(condition, lead))
-        planes = out.view(*lead, self.likelihood.channels * self.shape[0], *self.shape[1:])
+        planes = out.view(*lead, self.likelihood.planes(self.shape), *self.shape[1:])
         return self.likelihood.of_planes(planes, self.shape)
 
     def _rows(self, condition: Tensor, lead: tuple[int, ...]) -> Tensor:

@@ -12,6 +12,7 @@ from jensen.likelihoods.bernoulli import Bernoulli
 from jensen.likelihoods.categorical import Categorical, CategoricalOnLevels
 from jensen.likelihoods.discretised_logistic import DiscretisedLogistic, LogisticOnLevels
 from jensen.likelihoods.gaussian import Gaussian, GaussianLearned, GaussianPerPixel
+from jensen.likelihoods.logistic_mixture import DiscretisedLogisticMixture, LogisticMixtureOnLevels
 from jensen.nn.autoregressive import make_autoregressive
 
 __all__ = [
@@ -21,10 +22,12 @@ __all__ = [
     "Categorical",
     "CategoricalOnLevels",
     "DiscretisedLogistic",
+    "DiscretisedLogisticMixture",
     "Gaussian",
     "GaussianLearned",
     "GaussianPerPixel",
     "Likelihood",
+    "LogisticMixtureOnLevels",
     "LogisticOnLevels",
     "at_least_float32",
     "make_autoregressive_likelihood",
@@ -40,6 +43,9 @@ _MAKERS: dict[str, Callable[[int | None, float], Likelihood]] = {
     "gaussian-learned": lambda levels, sigma: GaussianLearned(sigma),
     "gaussian-per-pixel": lambda levels, sigma: GaussianPerPixel(),
     "discretised-logistic": lambda levels, sigma: DiscretisedLogistic(_levels("discretised-logistic", levels)),
+    "discretised-logistic-mixture": lambda levels, sigma: DiscretisedLogisticMixture(
+        _levels("discretised-logistic-mixture", levels)
+    ),
     "categorical": lambda levels, sigma: Categorical(_levels("categorical", levels)),
 }
 
@@ -55,9 +61,10 @@ def make_likelihood(
     """The likelihood called `name` in a configuration.
 
     Args:
-        name: bernoulli, gaussian, gaussian-learned, gaussian-per-pixel, discretised-logistic, categorical or
-            autoregressive.
-        levels: values that the data take (discretised-logistic, categorical, autoregressive); None for real ones.
+        name: bernoulli, gaussian, gaussian-learned, gaussian-per-pixel, discretised-logistic,
+            discretised-logistic-mixture, categorical or autoregressive.
+        levels: values that the data take (where these are not real numbers: discretised-logistic and its mixture,
+            categorical, autoregressive); None for real ones.
         sigma: standard deviation (gaussian), or the one to start from (gaussian-learned).
         shape: of what is predicted (autoregressive).
         autoregressive: the network (autoregressive); None: the default one.

@@ -22,7 +22,7 @@ class Likelihood(nn.Module, ABC):
     `has_mean = False`, as its mean has no closed form.
 
     Attributes:
-        channels: how many numbers the decoder gives for each value of the datum.
+        channels: how many numbers the decoder gives for each value of the datum, where values share none (`planes`).
         levels: number of values that x can take, evenly spaced over [0, 1]; None where p(x | z) is a density.
         between: whether `log_prob` says something of values between the levels too, though no probability.
     """
@@ -48,11 +48,15 @@ class Likelihood(nn.Module, ABC):
             )
         return self.distribution(*map(at_least_float32, parameters))
 
+    def planes(self, shape: tuple[int, ...]) -> int:
+        """How many planes the decoder gives for a datum of this shape: its output is (batch, planes, *shape[1:])."""
+        return self.channels * shape[0]
+
     def of_planes(self, planes: Tensor, shape: tuple[int, ...]) -> Distribution:
         """The distribution from a decoder's output, without the copies that parameters one by one may need.
 
         Args:
-            planes: (..., channels x shape[0], *shape[1:]): the first parameter of every value, then the second, ...
+            planes: (..., planes(shape), *shape[1:]): the first parameter of every value, then the second, ...
             shape: of a datum.
         """
         if self.channels == 1:  # the same as below without its copy in the backward pass
