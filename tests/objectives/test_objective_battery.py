@@ -39,6 +39,7 @@ PRICES: dict[str, Callable[[Tensor, dict[str, Tensor], ObjectiveConfig], Tensor]
     "factor": lambda rate, t, o: rate + o.gamma * t["total_correlation"],
     "dip": lambda rate, t, o: rate + t["dip_off_diagonal"] + t["dip_diagonal"],
     "free-bits": lambda rate, t, o: rate + t["unused_free_bits"],
+    "balanced": lambda rate, t, o: t["balanced_rate"],
     "mmd": lambda rate, t, o: (1 - o.alpha) * rate + (o.alpha + o.mmd_weight - 1) * t["mmd"],
 }
 """The price of each from the rate of the code and what is logged."""

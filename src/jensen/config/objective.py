@@ -21,6 +21,7 @@ KNOBS: dict[str, dict[str, Any]] = {
     "factor": {"gamma": 10.0, "discriminator_lr": 1e-4, "discriminator_width": 1000, "discriminator_depth": 6},
     "dip": {"dip": "ii", "off_diagonal": 10.0, "diagonal": 10.0},
     "free-bits": {"free_bits": 0.5},
+    "balanced": {},
     "mmd": {"alpha": 0.0, "mmd_weight": 1000.0, "kernel": "imq"},
 }
 """The knobs of each objective, with their defaults; any other knob is refused."""
@@ -32,7 +33,8 @@ class ObjectiveConfig(Section):
     kind: ObjectiveKind = Field(
         "elbo",
         description="elbo; iwae (the importance-weighted bound); beta, capacity, total-correlation (beta-TCVAE), "
-        "factor (FactorVAE), dip (DIP-VAE), free-bits, mmd (InfoVAE): the ELBO with another price for the code",
+        "factor (FactorVAE), dip (DIP-VAE), free-bits, balanced (levels of a deep VAE), mmd (InfoVAE): the ELBO with "
+        "another price for the code",
     )
     samples: Count = Field(1, description="samples of z a datum (k of iwae)")
     kl: Literal["analytic", "monte-carlo"] = Field("analytic", description="how the KL term is had")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jensen.config import Schedule
+from jensen.objectives.balanced import Balanced
 from jensen.objectives.base import Context, Loss, Objective
 from jensen.objectives.beta import Beta
 from jensen.objectives.build import make_objective
@@ -16,6 +17,7 @@ from jensen.objectives.mmd import Mmd
 from jensen.objectives.total_correlation import TotalCorrelation
 
 __all__ = [
+    "Balanced",
     "Beta",
     "Capacity",
     "Context",

@@ -6,6 +6,7 @@ from typing import Any
 
 from jensen.config import KNOBS, ObjectiveConfig
 from jensen.errors import ConfigError
+from jensen.objectives.balanced import Balanced
 from jensen.objectives.base import Objective
 from jensen.objectives.beta import Beta
 from jensen.objectives.capacity import Capacity
@@ -27,6 +28,7 @@ KINDS: dict[str, type[Elbo]] = {
     "factor": Factor,
     "dip": Dip,
     "free-bits": FreeBits,
+    "balanced": Balanced,
     "mmd": Mmd,
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jensen.autoencoders import VQVAE
+from jensen.autoencoders import VQVAE, DeepVAE
 from jensen.config import KNOBS, AutoregressiveConfig, ObjectiveConfig, Schedule
 from jensen.report.material import Material
 
@@ -18,6 +18,7 @@ NAMES = {
     "factor": "that of FactorVAE, which has a discriminator punish total correlation",
     "dip": "that of DIP-VAE, which pulls the covariance of the code to the identity",
     "free-bits": "the ELBO with free bits for each latent",
+    "balanced": "the ELBO with its levels balanced while the weight of the KL rises",
     "mmd": "that of InfoVAE, which pulls the aggregate posterior to the prior by its MMD",
 }
 
@@ -105,6 +106,8 @@ def draws(material: Material) -> str:
         return "codes are drawn from the learned prior, each given those before it"
     if not model.latent:
         return "the values are drawn one after the other, each from its probabilities given those before it"
+    if isinstance(model, DeepVAE):
+        return "z is drawn level by level, the top one from N(0, I) and each other from p(z | the levels above)"
     return (
         f"z is drawn from {'the learned prior p(z | c)' if material.run.config.model.prior == 'learned' else 'N(0, I)'}"
     )
