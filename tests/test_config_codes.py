@@ -186,7 +186,7 @@ def _sizes(net: nn.Module) -> list[torch.Size]:
 
 def test_objectives_of_codes_that_are_drawn() -> None:
     gumbel = {"kind": "vqvae", "quantiser": {"kind": "gumbel"}}
-    for kind in ("elbo", "beta", "capacity", "free-bits"):
+    for kind in ("elbo", "beta", "capacity", "free-bits", "balanced"):
         assert Config(model=gumbel, objective={"kind": kind}).objective.kind == kind
 
 

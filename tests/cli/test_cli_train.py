@@ -42,6 +42,7 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "dip": ("--dip", "i", "--diagonal", "50"),
     "free-bits": ("--free-bits", "0.1"),
     "mmd": ("--alpha", "0.5", "--mmd-weight", "10", "--kernel", "rbf"),
+    "balanced": ("--kl-weight-schedule", "linear", "--kl-weight-steps", "10"),
 }
 
 
@@ -55,7 +56,11 @@ def test_objectives(kind: str, jensen: Jensen, tmp_path: Path) -> None:
     assert opened.finished
     assert opened.config.objective.kind == kind
     assert "after epoch 1" in said.out
-    meaning = {"beta": "beta 2; normalised (x 2 latents / 64 values of a datum): 0.0625", "capacity": "0 to 5 nats"}
+    meaning = {
+        "beta": "beta 2; normalised (x 2 latents / 64 values of a datum): 0.0625",
+        "capacity": "0 to 5 nats",
+        "balanced": "levels are balanced while kl_weight is below 1: at most 10 steps",
+    }
     assert meaning.get(kind, "") in said.err  # at the start
     assert meaning.get(kind, "") in said.out  # and beside the result
     assert ("\nobjective " in said.out) == (kind in {*meaning, "total-correlation"})

@@ -33,6 +33,13 @@ def test_cosine_after_warmup() -> None:
     assert rates(11, 10, warmup=2, decay="cosine") == pytest.approx(expected)
 
 
+def test_cosine_ends_at_the_smallest_rate() -> None:
+    expected = [0.5 + 0.75 * (1 + math.cos(math.pi * i / 8)) for i in range(9)]
+    assert expected[0] == 2.0
+    assert rates(11, 8, decay="cosine", lr_min=0.5) == pytest.approx([*expected, 0.5, 0.5])
+    assert rates(11, 10, warmup=2, decay="cosine", lr_min=0.5) == pytest.approx([1.0, *[2.0], *expected])
+
+
 def test_warmup_longer_than_the_run() -> None:
     assert rates(3, 3, warmup=10, decay="cosine") == pytest.approx([0.2, 0.4, 0.6])
 
@@ -60,12 +67,15 @@ def test_only_plateau_looks_at_the_score() -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("adamax", torch.optim.Adamax)]
 )
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_steps_are_those_of_torch(name: str, kind: type[torch.optim.Optimizer], weight_decay: float) -> None:
+@pytest.mark.parametrize(("weight_decay", "eps"), [(0.0, 1e-8), (0.1, 1e-8), (0.1, 0.3)])
+def test_steps_are_those_of_torch(
+    name: str, kind: type[torch.optim.Optimizer], weight_decay: float, eps: float
+) -> None:
     ours, theirs = nn.Linear(3, 2).double(), nn.Linear(3, 2).double()
     theirs.load_state_dict(ours.state_dict())
-    config = TrainConfig(optimiser=name, lr=0.01, weight_decay=weight_decay)
-    optimisers = make_optimiser(config, ours, Elbo()), kind(theirs.parameters(), lr=0.01, weight_decay=weight_decay)  # type: ignore[call-arg]
+    config = TrainConfig(optimiser=name, lr=0.01, weight_decay=weight_decay, eps=eps)
+    reference = kind(theirs.parameters(), lr=0.01, weight_decay=weight_decay, eps=eps)  # type: ignore[call-arg]
+    optimisers = make_optimiser(config, ours, Elbo()), reference
     x = torch.randn(5, 3, dtype=torch.float64)
     for _ in range(3):
         for module, optimiser in zip((ours, theirs), optimisers, strict=True):

@@ -30,6 +30,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         "train": {"ema": 0.8, "optimiser": "adamax"},
     },
     "plateau": {"train": {"decay": "plateau", "plateau_patience": 1, "lr": 0.5, "patience": 50}},
+    "steps left out": {"train": {"skip": 1.05, "clip": 5.0, "ema": 0.9, "decay": "plateau"}},
     "iwae": {"objective": {"kind": "iwae", "samples": 3}},
     "kl warm-up": {"objective": {"kl": "monte-carlo", "kl_weight": {"kind": "linear", "steps": 11}}},
     "capacity": {"objective": {"kind": "capacity", "max_capacity": 3.0, "capacity_steps": 7}},

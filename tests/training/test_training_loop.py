@@ -262,7 +262,18 @@ def test_other_precision_and_layout_are_nearly_the_same(setting: dict[str, Any],
         assert other != plain
 
 
-@pytest.mark.parametrize("knob", [{"lr": 2e-3}, {"optimiser": "adamax"}, {"weight_decay": 0.5}, {"batch_size": 16}])
+@pytest.mark.parametrize(
+    "knob",
+    [
+        {"lr": 2e-3},
+        {"optimiser": "adamax"},
+        {"weight_decay": 0.5},
+        {"batch_size": 16},
+        {"eps": 1e-2},
+        {"eps": 1e-2, "optimiser": "adamax"},
+        {"warmup_share": 0.5},
+    ],
+)
 def test_knobs_change_the_weights(knob: dict[str, Any], digits: Data) -> None:
     plain, other = small(), small()
     quick(plain, digits)
@@ -375,9 +386,11 @@ def test_wrong_settings(digits: Data) -> None:
 def test_a_line_an_epoch_where_there_is_no_terminal(digits: Data, capsys: pytest.CaptureFixture[str]) -> None:
     train(small(), digits, epochs=2, batch_size=32, accelerator="cpu")
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("epoch 1/2  train/elbo -")
-    assert "valid/elbo" in lines[1]
+    assert len(lines) == 3
+    encoder, decoder = 64 * 8 + 8 + 8 * 4 + 4, 2 * 8 + 8 + 8 * 64 + 64
+    assert lines[0] == f"parameters {encoder + decoder:,}" == "parameters 1,156"
+    assert lines[1].startswith("epoch 1/2  train/elbo -")
+    assert "valid/elbo" in lines[2]
     quick(small(), digits)
     assert capsys.readouterr().err == ""
 

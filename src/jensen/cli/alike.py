@@ -20,6 +20,7 @@ ANY = {
     "train.patience",
     "train.precision",
     "train.channels_last",
+    "train.checkpointing",
     "train.compile",
     "train.accelerator",
     "train.devices",

@@ -24,6 +24,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from jensen.config import Config, Schedule
+from jensen.config.presets import PRESETS
+from jensen.config.presets import preset as preset_values
 from jensen.errors import ConfigError
 from jensen.sections import Section, read_yaml
 
@@ -51,6 +53,7 @@ COMMON = {
     "labelled",
     "model",
     "latent",
+    "scales",
     "likelihood",
     "net",
     "downsampling",
@@ -100,6 +103,11 @@ class Key:
     def is_list(self) -> bool:
         """Whether it takes several values."""
         return get_origin(_bare(self.field.annotation)) is tuple
+
+    @property
+    def of_words(self) -> bool:
+        """Whether these are words, not numbers."""
+        return self.is_list and get_args(_bare(self.field.annotation))[0] is str
 
 
 def config_keys(
@@ -182,7 +190,7 @@ def _parameter(key: Key, group: Group, show: bool) -> inspect.Parameter:
         group=group,
         help=key.description,
         show=show,
-        metavar=METAVARS.get(tuple if key.is_list else kind),
+        metavar="WORD,WORD,..." if key.of_words else METAVARS.get(tuple if key.is_list else kind),
         converter=None if kind is bool else _converter(key),
         negative_iterable="",
         negative_none="",
@@ -234,36 +242,70 @@ def _chosen(text: str, choices: Mapping[str, Any]) -> Any:
     return choices[text]
 
 
-def assemble(given: Mapping[str, Any], file: Path | None = None) -> Config:
-    """`assemble_as` of a whole run's configuration."""
-    return assemble_as(Config, given, file)
+def assemble(given: Mapping[str, Any], file: Path | None = None, preset: str | None = None) -> Config:
+    """`assemble_as` of a whole run's configuration.
+
+    Raises:
+        ConfigError: as there; no such preset, or one of another model than flags or file ask for.
+    """
+    if preset is None:
+        return assemble_as(Config, given, file)
+    values, in_file = preset_values(preset), _read(file, Config) if file is not None else {}
+    asked, own = given.get("model__kind", in_file.get("model", {}).get("kind")), values["model"]["kind"]
+    if asked not in (None, own):
+        raise ConfigError(f"preset {preset} is of model {own}, not {asked}: leave model away, or choose another preset")
+    if not (values.get("data") or "data__name" in given or "name" in in_file.get("data", {})):
+        raise ConfigError(f"preset {preset} comes without data: name some with --data ({PRESETS[preset].about})")
+    return assemble_as(Config, given, file, values)
 
 
-def assemble_as(section: type[Whole], given: Mapping[str, Any], file: Path | None = None) -> Whole:
+def assemble_as(
+    section: type[Whole], given: Mapping[str, Any], file: Path | None = None, below: Mapping[str, Any] | None = None
+) -> Whole:
     """The configuration from flags (by parameter name, see `parameters`) over a YAML file over defaults.
 
     Args:
         section: the class of the configuration.
         given: values by parameter name.
         file: keys and values of the same configuration; None: there is no file.
+        below: nested values that go before the defaults alone.
 
     Raises:
         ConfigError: an unknown key in the file (with what was probably meant), a wrong value or combination of values.
     """
     values = _read(file, section) if file is not None else {}
-    merged = deepcopy(values)
+    flags: dict[str, Any] = {}
     for name, value in given.items():
         *parents, last = name.split("__")
-        place = merged
+        place = flags
         for parent in parents:
             place = place.setdefault(parent, {})
         place[last] = value
+    merged = _over(flags, _over(values, below or {}))
     try:
         return section(**merged)
     except ConfigError:
         if file is not None:
             _blame(file, values, section)
         raise
+
+
+EITHER = {"steps": "share", "share": "steps", "warmup": "warmup_share", "warmup_share": "warmup"}
+"""Keys that say the same in two ways."""
+
+
+def _over(upper: Mapping[str, Any], lower: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values with those of `upper` in place of those of `lower` where they say the same."""
+    merged = {name: deepcopy(value) for name, value in lower.items() if upper.get(EITHER.get(name, "")) is None}
+    if upper.get("kind") == "constant":  # a schedule: what made it move goes
+        merged = {name: value for name, value in merged.items() if name == "end"}
+    for name, value in upper.items():
+        inner = merged.get(name)
+        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+            merged[name] = _over(value, inner)
+        else:
+            merged[name] = deepcopy(value)
+    return merged
 
 
 def _blame(file: Path, values: Mapping[str, Any], section: type[Section]) -> None:
@@ -290,7 +332,8 @@ def _read(file: Path, section: type[Section]) -> dict[str, Any]:
                 checked[here[-1]] = check(value or {}, here)
             elif here in known:
                 if keys[here].is_list and isinstance(value, str | int):
-                    raise ConfigError(f"{file}: {'.'.join(here)} should be a list, e.g. [8, 5, 5, 5], not {value!r}")
+                    some = "[10x20@64, 5x20@128]" if keys[here].of_words else "[8, 5, 5, 5]"
+                    raise ConfigError(f"{file}: {'.'.join(here)} should be a list, e.g. {some}, not {value!r}")
                 checked[here[-1]] = value
             else:
                 raise ConfigError(f"{file}: unknown key {'.'.join(here)}{_meant(here, known)}")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
+from jensen.cli.deep import level_shapes
 from jensen.cli.flags import assemble, config_keys, parameters
 from jensen.cli.history import best
 from jensen.cli.models import code_levels
 from jensen.cli.prior import prior
 from jensen.cli.screen import table
-from jensen.cli.training import RUN, leads, print_all_flags
+from jensen.cli.training import RUN, PresetName, leads, print_all_flags
+from jensen.config.presets import PRESETS
 from jensen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ QUICK_SAMPLES = 100
 def train(
     *,
     run: Annotated[Path | None, Parameter(group=RUN, help="directory to write, if not runs/DATA-MODEL")] = None,
+    preset: PresetName = None,
     config: Annotated[
-        Path | None, Parameter(group=RUN, help="YAML file of settings; flags go before it, it before defaults")
+        Path | None, Parameter(group=RUN, help="YAML file of settings; flags go before it, it before a preset")
     ] = None,
     resume: Annotated[
         Path | None, Parameter(group=RUN, metavar="RUN", help="go on with this run; only --epochs may stand beside it")
@@ -60,10 +63,10 @@ def train(
     from jensen.training import resume as go_on
 
     if resume is not None:
-        _only_epochs(given, run=run, config=config)
+        _only_epochs(given, run=run, config=config, preset=preset)
         done = go_on(resume, epochs=given.get("train__epochs"))
     else:
-        settings = assemble(given, config)
+        settings = assemble(given, config, preset)
         done = fit(settings, run or free_directory(f"{settings.data.name}-{settings.model.kind}"))
     if not leads():
         return
@@ -84,7 +87,7 @@ def free_directory(name: str, root: Path = Path("runs")) -> Path:
     return path
 
 
-def _only_epochs(given: dict[str, Any], **others: Path | None) -> None:
+def _only_epochs(given: dict[str, Any], **others: object) -> None:
     flags = {"__".join(key.path): key.flag for key in config_keys()}
     extra = [name for name, value in others.items() if value is not None]
     extra += [flags[name] for name in given if name != "train__epochs"]
@@ -140,9 +143,20 @@ def _meaning(run: Run) -> str:
     """What the objective's choices mean for this model and these data; empty where nothing is to be said."""
     from jensen.objectives import make_objective
 
-    latent = run.config.model.latent
+    latent = sum(map(prod, level_shapes(run))) or run.config.model.latent
     return make_objective(run.config.objective, latent).describe(latent, prod(run.facts.target_shape))
 
+
+_PRESETS = "\n".join(f"      {name.ljust(16)} {chosen.about}" for name, chosen in PRESETS.items())
+assert train.__doc__ is not None
+train.__doc__ += f"""
+    Deep VAEs have settings that were published, and small ones, by name:
+
+    jensen train --preset ladder-small
+    jensen train --preset nvae-mnist --epochs 50 --run runs/nvae
+
+{_PRESETS}
+    """
 
 OWN = [part for part in inspect.signature(train, eval_str=True).parameters.values() if part.name != "given"]
 """Parameters that are no keys of the configuration."""

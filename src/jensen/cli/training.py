@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App, Group
+from cyclopts import App, Group, Parameter, Token
 
-__all__ = ["RUN", "leads", "print_all_flags"]
+from jensen.config.presets import preset
+
+__all__ = ["RUN", "PresetName", "leads", "print_all_flags"]
 
 RUN = Group("Run", sort_key=1)
+
+
+def _known_preset(_: Any, tokens: Sequence[Token]) -> str:
+    """A converter to the names of presets; ValueError for another, with the likeliest."""
+    preset(tokens[0].value)
+    return tokens[0].value
+
+
+PresetName = Annotated[
+    str | None,
+    Parameter(group=RUN, metavar="NAME", converter=_known_preset, help="settings by name, as listed above"),
+]
 
 
 def leads() -> bool:

@@ -19,6 +19,7 @@ from jensen.config.names import (
     ObjectiveKind,
 )
 from jensen.config.objective import KNOBS, ObjectiveConfig
+from jensen.config.presets import PRESETS, preset
 from jensen.config.prior import PriorConfig
 from jensen.config.schedule import Schedule
 from jensen.config.train import TrainConfig
@@ -27,6 +28,7 @@ from jensen.config.whole import Config
 __all__ = [
     "KNOBS",
     "LIKELIHOODS",
+    "PRESETS",
     "QUANTISER_KNOBS",
     "Activation",
     "AutoregressiveConfig",
@@ -44,4 +46,5 @@ __all__ = [
     "QuantiserConfig",
     "Schedule",
     "TrainConfig",
+    "preset",
 ]

@@ -15,14 +15,19 @@ LikelihoodName = Literal[
     "gaussian-learned",
     "gaussian-per-pixel",
     "discretised-logistic",
+    "discretised-logistic-mixture",
     "categorical",
     "autoregressive",
 ]
-NetKind = Literal["auto", "mlp", "conv", "resnet"]
-ModelKind = Literal["vae", "autoencoder", "semi-supervised", "vqvae", "autoregressive"]
-ObjectiveKind = Literal["elbo", "iwae", "beta", "capacity", "total-correlation", "factor", "dip", "free-bits", "mmd"]
+NetKind = Literal["auto", "mlp", "conv", "resnet", "cells"]
+ModelKind = Literal["vae", "autoencoder", "semi-supervised", "vqvae", "autoregressive", "hvae", "ladder", "nvae"]
+ObjectiveKind = Literal[
+    "elbo", "iwae", "beta", "capacity", "total-correlation", "factor", "dip", "free-bits", "balanced", "mmd"
+]
 Activation = Literal["relu", "leaky-relu", "elu", "gelu", "silu", "softplus", "tanh"]
 
+DEEP: tuple[str, ...] = ("hvae", "ladder", "nvae")
+"""Kinds of model that have several levels of latents."""
 LIKELIHOODS: tuple[str, ...] = tuple(name for name in get_args(LikelihoodName) if name != "auto")
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

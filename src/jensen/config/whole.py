@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from jensen.config.data import DataConfig
 from jensen.config.model import ModelConfig
+from jensen.config.names import DEEP
 from jensen.config.objective import ObjectiveConfig
 from jensen.config.train import TrainConfig
 from jensen.sections import Section, read_yaml
@@ -63,13 +64,18 @@ class Config(Section):
         return self
 
     def _check_codes(self, kind: str, objective: str) -> None:
-        """Refuse what has no meaning where the code is discrete, or where there is none."""
+        """Refuse what has no meaning for a discrete code, for several levels of codes, or where there is none."""
         if kind == "autoregressive" and self.objective != ObjectiveConfig():
             raise ValueError("model autoregressive is trained on its log-likelihood: leave the objective's keys away")
         if kind == "autoregressive" and self.data.corruption != "none":
             raise ValueError("corruption has no meaning for model autoregressive, which has no input beside its target")
+        if kind in DEEP and objective in ("total-correlation", "factor", "dip", "mmd"):
+            raise ValueError(
+                f"objective {objective} compares all codes with one prior, but model {kind} has a prior at every level "
+                "that depends on those above: use elbo, beta, capacity, free-bits, balanced or iwae"
+            )
         if kind == "vqvae" and self.model.quantiser.kind == "gumbel":
-            if objective not in ("elbo", "beta", "capacity", "free-bits"):
+            if objective not in ("elbo", "beta", "capacity", "free-bits", "balanced"):
                 raise ValueError(f"objective {objective} looks at continuous codes; a vqvae has integers: use elbo")
             if self.objective.kl == "monte-carlo":
                 raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -15,14 +15,18 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from jensen.autoencoders.model import NeuralModel
+from jensen.bound import Output
 from jensen.config import TrainConfig
 from jensen.data import Batch, Data
 from jensen.errors import CheckpointError, ConfigError, NonFiniteError
 from jensen.objectives import Objective
 from jensen.training.checkpoint import Checkpoint, save_checkpoint
 from jensen.training.optim import LearningRate, load_optimiser, make_optimiser
+from jensen.training.position import Position
 from jensen.training.progress import TrainingProgress
-from jensen.training.step import TrainingStep
+from jensen.training.shares import in_steps, objective_in_steps, steps_an_epoch
+from jensen.training.spikes import Spikes, weight_not_finite, where_not_finite
+from jensen.training.step import TrainingStep, arrange
 from jensen.training.stop import StopRequest
 
 __all__ = ["Position", "Trainer"]
@@ -30,22 +34,6 @@ __all__ = ["Position", "Trainer"]
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 STEPS_BETWEEN_STOPS = 10  # with several processes, which have to agree
 STEPS_BETWEEN_CHECKS = 100  # of finite totals, where each look would wait for the device
-
-
-@dataclass
-class Position:
-    """Where training stands: kept in the checkpoint, whole."""
-
-    epoch: int = 0  # epochs completed
-    batch: int = 0  # steps taken in the epoch under way
-    step: int = 0  # steps taken in all
-    seconds: float = 0.0  # spent training
-    epoch_seconds: float = 0.0
-    best: float = -math.inf
-    best_epoch: int = 0
-    finished: bool = False
-    rows: list[dict[str, float]] = field(default_factory=list)
-    totals: dict[str, float] = field(default_factory=dict)  # sums over the steps of the epoch under way
 
 
 class Trainer:
@@ -78,14 +66,15 @@ class Trainer:
         on_epoch: Callable[[Position], None],
         go_on: str | None = None,
     ) -> None:
+        self.steps = steps_an_epoch(data, config, fabric.world_size)
+        config = in_steps(config, config.epochs * self.steps)
+        objective = objective_in_steps(objective, config.epochs * self.steps)
         self.config, self.fabric, self.seed, self.folder = config, fabric, seed, folder
         self.on_epoch, self.go_on = on_epoch, go_on
         data = data.to(fabric.device)
         self.train_split, self.valid_split = data.train, data.valid
         self.local_batch = config.batch_size // fabric.world_size
         local = data.train.epoch_length // fabric.world_size
-        # The last, smaller batch is left out: equal steps, and none with one example for batch normalisation.
-        self.steps = max(1, local // self.local_batch)
         self.images = self.steps * min(self.local_batch, local) * fabric.world_size  # in an epoch
         if config.warmup > config.epochs * self.steps:
             raise ConfigError(
@@ -96,16 +85,13 @@ class Trainer:
         self.wide = torch.float32 if fabric.device.type == "mps" else torch.float64
         objective.prepare(model.latent)
         self.bare = TrainingStep(model, objective, len(data.train)).to(fabric.device)
-        if config.channels_last:
-            self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if config.compile:
-            model.compile_nets()
+        arrange(self.bare, config)
         self.bare_optimiser = make_optimiser(config, self.bare.model, self.bare.objective)
         self.parameters = list(self.bare.parameters())
         self.step, self.optimiser = fabric.setup(self.bare, self.bare_optimiser)
-        self.average = None
-        if config.ema is not None:
-            self.average = AveragedModel(self.bare, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        self.spikes = None if config.skip is None else Spikes(config.skip)
+        averaging = None if config.ema is None else get_ema_multi_avg_fn(config.ema)
+        self.average = None if averaging is None else AveragedModel(self.bare, multi_avg_fn=averaging)
         if fabric.world_size > 1:  # only now: the average copied the module, and processes cannot be copied
             for module in {self.bare, self._result()}:
                 module.gather = self._gather
@@ -122,7 +108,7 @@ class Trainer:
         """Train to the last epoch, or until validation has not improved for `patience` epochs.
 
         Raises:
-            NonFiniteError: a loss or weight is NaN or infinite.
+            NonFiniteError: a loss or weight is NaN or infinite, or too many steps in a row had to be left out.
             KeyboardInterrupt: asked to stop; a checkpoint has been written.
         """
         self.progress.done = self.position.step
@@ -148,6 +134,7 @@ class Trainer:
 
     def _say_what_is_sought(self) -> None:
         model, objective, steps = self.bare.model, self.bare.objective, self.config.epochs * self.steps
+        self.progress.say(f"parameters {sum(weight.numel() for weight in model.parameters()):,}")
         if meaning := objective.describe(model.latent, math.prod(model.target_shape)):
             self.progress.say(meaning)
         if objective.schedule_steps > steps:
@@ -192,14 +179,27 @@ class Trainer:
             loss, logged = self.step(batch, self.position.step)
             self._count(logged)
             self.fabric.backward(loss)
-        if self.config.clip is not None:
-            for group in self.bare_optimiser.param_groups:
-                torch.nn.utils.clip_grad_norm_(group["params"], self.config.clip, error_if_nonfinite=False)
-        self.bare_optimiser.step()
-        if self.average is not None:
-            self.average.update_parameters(self.bare)
+        if not self._left_out():
+            self.bare_optimiser.step()
+            if self.average is not None:
+                self.average.update_parameters(self.bare)
         self.position.batch += 1
         self.position.step += 1
+
+    def _left_out(self) -> bool:
+        """Clip the gradient; whether its norm is such that the step should be left out."""
+        if self.config.clip is None and self.spikes is None:
+            return False
+        limit, groups = self.config.clip or math.inf, self.bare_optimiser.param_groups
+        norms = [torch.nn.utils.clip_grad_norm_(group["params"], limit) for group in groups]
+        if self.spikes is None or not self.spikes.leaves_out(float(torch.stack(norms).norm())):
+            return False
+        if told := self.spikes.too_many:
+            raise NonFiniteError(
+                f"{told}, in epoch {self.position.epoch + 1}, step {self.position.step + 1}.{self._kept()} A smaller "
+                "learning rate, a longer warm-up or a larger factor (skip) may help"
+            )
+        return True
 
     def _laid_out(self, batch: Batch) -> Batch:
         if not self.config.channels_last or batch.x.ndim != 4:
@@ -217,16 +217,21 @@ class Trainer:
             self.totals = torch.tensor(before, dtype=self.wide, device=logged.device)
         self.totals += logged
         if logged.device.type == "cpu" or self.position.step % STEPS_BETWEEN_CHECKS == 0:
-            self._refuse_non_finite(self._sums())
+            self._refuse_non_finite(self._sums(), output=self.bare.output)
+        self.bare.output = None  # it keeps the whole graph
 
-    def _refuse_non_finite(self, terms: Mapping[str, float], data: str = "training") -> None:
+    def _refuse_non_finite(
+        self, terms: Mapping[str, float], data: str = "training", output: Output | None = None
+    ) -> None:
         bad = [name for name, value in terms.items() if not math.isfinite(value)]
         if bad:
             bad.sort(key=lambda name: name in ("loss", "score"))  # those are sums of the others
+            level = None if output is None else where_not_finite(output)
+            where = "" if level is None else f", in {level}"
             raise NonFiniteError(
                 f"the loss stopped being finite in epoch {self.position.epoch + 1}, step {self.position.step + 1} "
-                f"(first in its term {bad[0]!r}, on {data} data).{self._kept()} A smaller learning rate, gradient "
-                "clipping (clip 1.0) or float32 may help; also look at the range of the data"
+                f"(first in its term {bad[0]!r}, on {data} data{where}).{self._kept()} A smaller learning rate, "
+                "gradient clipping (clip 1.0) or float32 may help; also look at the range of the data"
             )
 
     def _kept(self) -> str:
@@ -267,7 +272,8 @@ class Trainer:
         if self.fabric.world_size > 1:
             self.totals = self._gather(self.totals).mean(0)
         self._refuse_non_finite(self._sums())
-        self._refuse_non_finite(valid, "validation")
+        self._refuse_non_finite(valid, "validation", self._result().output)
+        self._result().output = None
         lr = self.rate(position.step - 1)
         position.epoch += 1
         position.seconds += position.epoch_seconds
@@ -285,6 +291,7 @@ class Trainer:
             "epoch_seconds": position.epoch_seconds,
             "images_per_second": self.images / max(position.epoch_seconds, 1e-9),
             **{f"train/{name}": mean for name, mean in zip(self.names, means, strict=True) if name != "score"},
+            **({} if self.spikes is None else self.spikes.close_epoch()),
             **{f"valid/{name}": value for name, value in valid.items()},
         }
         self.totals, position.totals, position.batch, position.epoch_seconds = None, {}, 0, 0.0
@@ -328,16 +335,16 @@ class Trainer:
         if self.totals is not None:
             self.position.totals = self._sums()
             self._refuse_non_finite(self.position.totals)
-        for name, parameter in self.bare.named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                raise NonFiniteError(
-                    f"weight {name} is not finite after step {self.position.step}.{self._kept()} A smaller learning "
-                    "rate or gradient clipping (clip 1.0) may help"
-                )
+        if (name := weight_not_finite(self.bare)) is not None:
+            raise NonFiniteError(
+                f"weight {name} is not finite after step {self.position.step}.{self._kept()} A smaller learning rate "
+                "or gradient clipping (clip 1.0) may help"
+            )
         state = {
             "position": asdict(self.position),
             "optimiser": self.bare_optimiser.state_dict(),
             "rate": self.rate.state_dict(),
+            "spikes": None if self.spikes is None else self.spikes.state_dict(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "averaged": 0 if self.average is None else int(self.average.n_averaged),
@@ -361,6 +368,8 @@ class Trainer:
                 self.average.module.load_state_dict(dict(checkpoint.average))
                 self.average.n_averaged.fill_(checkpoint.state["averaged"])
             self.rate.load_state_dict(checkpoint.state["rate"])
+            if self.spikes is not None and (spikes := checkpoint.state.get("spikes")) is not None:
+                self.spikes.load_state_dict(spikes)
             self.position = Position(**checkpoint.state["position"])
             random, cuda = checkpoint.state["random"], checkpoint.state["random_cuda"]
         except (RuntimeError, KeyError, TypeError, ValueError) as error:

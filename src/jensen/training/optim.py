@@ -17,6 +17,8 @@ __all__ = ["LearningRate", "load_optimiser", "make_optimiser"]
 def make_optimiser(config: TrainConfig, model: nn.Module, objective: Objective) -> torch.optim.Optimizer:
     """The optimiser that the configuration names; Adam and AdamW in their fused form.
 
+    Adamax has none; torch's own choice, foreach on CUDA and one tensor after the other on the CPU, is the faster there.
+
     What the objective owns (FactorVAE's discriminator) is a group with settings of its own. `scale` of a group is what
     the scheduled learning rate is multiplied with.
     """
@@ -26,7 +28,7 @@ def make_optimiser(config: TrainConfig, model: nn.Module, objective: Objective) 
         chosen = dict(objective.optimiser)
         scale = chosen.get("lr", config.lr) / config.lr
         groups.append({"params": own, "scale": scale, "weight_decay": 0.0, **chosen})
-    settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    settings: dict[str, Any] = {"lr": config.lr, "eps": config.eps, "weight_decay": config.weight_decay}
     if config.optimiser == "adamax":
         return torch.optim.Adamax(groups, **settings)
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
@@ -43,18 +45,20 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -
 
 
 class LearningRate:
-    """The learning rate by step: linear warm-up, then constant, cosine to 0, or halved when validation stalls.
+    """The learning rate by step: linear warm-up, then constant, cosine to lr_min, or halved when validation stalls.
 
     Args:
-        config: lr, warmup, decay and plateau_patience.
-        total_steps: optimiser steps in the whole run, where cosine reaches 0.
+        config: lr, lr_min, warmup, decay and plateau_patience.
+        total_steps: optimiser steps in the whole run, where cosine reaches lr_min.
     """
 
     def __init__(self, config: TrainConfig, total_steps: int) -> None:
         self.config = config
         self.warmup = Schedule(kind="linear", start=0.0, end=1.0, steps=config.warmup) if config.warmup else Schedule()
         left = max(1, total_steps - config.warmup)
-        self.decay = Schedule(kind="cosine", start=1.0, end=0.0, steps=left) if config.decay == "cosine" else Schedule()
+        self.decay = Schedule()
+        if config.decay == "cosine":
+            self.decay = Schedule(kind="cosine", start=1.0, end=config.lr_min / config.lr, steps=left)
         self.scale = 1.0
         self.best = float("-inf")
         self.stalled = 0

@@ -29,6 +29,7 @@ from jensen.training.folder import forget_evaluation
 from jensen.training.loop import Trainer
 from jensen.training.prior_run import CodeFacts, PriorRun, digest_of
 from jensen.training.run import Run
+from jensen.training.shares import in_steps, steps_an_epoch
 from jensen.training.train import need_tensorboard, recorder
 
 __all__ = ["fit_prior", "resume_prior"]
@@ -70,6 +71,8 @@ def fit_prior(
             raise ConfigError(_taken(run, opened.path))
         fabric.barrier()  # before one of the processes makes it
         work = _Work.on(run, config, fabric, quiet)
+        config = in_steps(config, config.train.epochs * steps_an_epoch(work.data, config.train, fabric.world_size))
+        opened = PriorRun(opened.path, config)
         torch.manual_seed(config.seed)
         # All that can fail goes before what deletes another prior.
         trainer = _trainer(run, opened, _made(work.model, config, work.facts), work.data, fabric, quiet)

@@ -20,6 +20,8 @@ from jensen.training.fabric import make_fabric
 from jensen.training.folder import forget_evaluation
 from jensen.training.loop import Position, Trainer
 from jensen.training.run import Run, write_metrics
+from jensen.training.shares import in_steps, steps_an_epoch
+from jensen.training.step import recompute_activations
 
 __all__ = ["fit", "need_tensorboard", "recorder", "resume", "train"]
 
@@ -95,6 +97,9 @@ def fit(config: Config, path: Path | str, *, quiet: bool = False) -> Run:
     model = make_model(config.model, data)
     model.likelihood.check_data(data.levels, data.transform)
     need_tensorboard(config.train)
+    config = in_steps(config, config.train.epochs * steps_an_epoch(data, config.train, fabric.world_size))
+    if config.train.checkpointing:
+        recompute_activations(model)  # now, as it may be refused
     if fabric.is_global_zero:
         Run.create(path, config, data)
     fabric.barrier()
