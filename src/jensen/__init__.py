@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jensen.autoencoders import VAE, VQVAE, AutoEncoder
+    from jensen.autoencoders import NVAE, VAE, VQVAE, AutoEncoder, HierarchicalVAE, LadderVAE
     from jensen.config import Config, Schedule
     from jensen.data import load_data
     from jensen.estimators import BayesianMixture, TopicModel
@@ -26,9 +26,12 @@ _HOMES = {
     "Config": "config",
     "ConjugateModel": "inference",
     "Elbo": "objectives",
+    "HierarchicalVAE": "autoencoders",
     "Iwae": "objectives",
+    "LadderVAE": "autoencoders",
     "Latent": "inference",
     "Model": "inference",
+    "NVAE": "autoencoders",
     "Run": "training",
     "Schedule": "config",
     "TopicModel": "estimators",
@@ -43,6 +46,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "NVAE",
     "VAE",
     "VQVAE",
     "AutoEncoder",
@@ -50,7 +54,9 @@ __all__ = [
     "Config",
     "ConjugateModel",
     "Elbo",
+    "HierarchicalVAE",
     "Iwae",
+    "LadderVAE",
     "Latent",
     "Model",
     "Run",

@@ -17,7 +17,7 @@ from jensen.config import AutoregressiveConfig, ModelConfig, NetConfig
 from jensen.likelihoods import CategoricalOnLevels, Likelihood, make_likelihood
 from jensen.nn import Conditioning, make_decoder, make_encoder
 
-__all__ = ["Decoder", "EncoderDecoder", "compile_net", "path_between"]
+__all__ = ["Decoder", "EncoderDecoder", "check_conditioning", "compile_net", "path_between"]
 
 
 class EncoderDecoder(NeuralModel):
@@ -33,7 +33,7 @@ class EncoderDecoder(NeuralModel):
         sigma: standard deviation of a gaussian likelihood.
         autoregressive: the network of likelihood autoregressive (with which a VAE is a PixelVAE); None: the default.
         encoder: own network (batch, *shape) -> (batch, code_channels x latent) in place of `net`.
-        decoder: own network (batch, latent) -> (batch, likelihood.channels x target_shape[0], *target_shape[1:]).
+        decoder: own network (batch, latent) -> (batch, likelihood.planes(target_shape), *target_shape[1:]).
             With a condition, own networks are called with two arguments, net(x, condition) and net(z, condition),
             condition (batch, *condition_shape).
         condition_shape: shape of what the model is told beside x, of its encoder and its decoder: (classes,) for a
@@ -75,7 +75,7 @@ class EncoderDecoder(NeuralModel):
         super().__init__()
         if latent < 1:
             raise ValueError(f"latent should be at least 1, got {latent}")
-        _check_conditioning(conditioning, condition_shape, own=encoder is not None and decoder is not None)
+        check_conditioning(conditioning, condition_shape, own=encoder is not None and decoder is not None)
         self.shape = tuple(shape)
         self.target_shape = self.shape if target_shape is None else tuple(target_shape)
         self.condition_shape = checked_shape(condition_shape, own=encoder is not None and decoder is not None)
@@ -94,7 +94,7 @@ class EncoderDecoder(NeuralModel):
             )
         # What is predicted may be no image even where the input is one.
         decoder_net = net if len(self.target_shape) == 3 else net.model_copy(update={"kind": "mlp"})
-        outputs = (likelihood.channels * self.target_shape[0], *self.target_shape[1:])
+        outputs = (likelihood.planes(self.target_shape), *self.target_shape[1:])
         if encoder is None:
             features = self.code_channels * latent
             encoder = make_encoder(net, self.shape, features, self.condition_shape, conditioning)
@@ -183,7 +183,8 @@ class EncoderDecoder(NeuralModel):
         return self.decode(path_between(codes[0], codes[1], steps, path), condition)
 
 
-def _check_conditioning(conditioning: str, condition_shape: tuple[int, ...] | None, own: bool) -> None:
+def check_conditioning(conditioning: str, condition_shape: tuple[int, ...] | None, own: bool) -> None:
+    """Raise `ValueError` unless there is such a way, and a condition for it to tell to networks not one's `own`."""
     if conditioning not in get_args(Conditioning):
         ways = ", ".join(get_args(Conditioning))
         raise ValueError(f"conditioning should be one of {ways}, got {conditioning!r}")

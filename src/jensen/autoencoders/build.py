@@ -7,16 +7,23 @@ from typing import Any, Protocol
 from jensen.autoencoders.autoencoder import AutoEncoder
 from jensen.autoencoders.base import EncoderDecoder
 from jensen.autoencoders.density import AutoregressiveModel
+from jensen.autoencoders.hierarchy import DeepVAE
+from jensen.autoencoders.hvae import HierarchicalVAE
+from jensen.autoencoders.ladder import LadderVAE
 from jensen.autoencoders.model import NeuralModel
+from jensen.autoencoders.nvae import NVAE
 from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.autoencoders.vae import VAE
 from jensen.autoencoders.vqvae import VQVAE
 from jensen.config import Config, ModelConfig
+from jensen.config.scales import DEFAULT_SCALES
 from jensen.errors import ConfigError
 from jensen.nn import net_kind
 from jensen.nn.spatial import spatial_kind
 
 __all__ = ["DataLike", "make_model", "resolve"]
+
+DEEP_KINDS: dict[str, type[DeepVAE]] = {"hvae": HierarchicalVAE, "ladder": LadderVAE, "nvae": NVAE}
 
 
 class DataLike(Protocol):
@@ -59,7 +66,12 @@ def resolve(config: Config, data: DataLike) -> Config:
             "numbers; use gaussian-learned"
         )
     net = model.net  # of a model autoregressive there is none
-    if model.kind != "autoregressive":
+    if model.kind in DEEP_KINDS:
+        deep = DEEP_KINDS[model.kind]
+        net = net.model_copy(update={"kind": deep.net_kind(net, data.shape, data.target_shape)})
+        if model.scales is None:
+            model = model.model_copy(update={"scales": DEFAULT_SCALES[net.kind]})
+    elif model.kind != "autoregressive":
         kind = spatial_kind if model.kind == "vqvae" else net_kind
         net = net.model_copy(update={"kind": kind(net, data.shape)})
     model = ModelConfig(**{**dict(model), "likelihood": likelihood, "net": net})
@@ -82,6 +94,8 @@ def make_model(config: ModelConfig, data: DataLike) -> NeuralModel:
         return _density(config, data)
     if config.kind == "vqvae":
         return _vqvae(config, data)
+    if config.kind in DEEP_KINDS:
+        return _deep(config, data)
     kinds: dict[str, type[EncoderDecoder]] = {
         "vae": VAE,
         "autoencoder": AutoEncoder,
@@ -117,6 +131,25 @@ def _density(config: ModelConfig, data: DataLike) -> AutoregressiveModel:
         )
     return AutoregressiveModel(
         data.shape, levels=data.levels, net=config.autoregressive, condition_shape=data.condition_shape
+    )
+
+
+def _deep(config: ModelConfig, data: DataLike) -> DeepVAE:
+    return DEEP_KINDS[config.kind](
+        data.shape,
+        config.scales,
+        net=config.net,
+        downsampling=config.downsampling,
+        stem=config.stem,
+        spectral=config.spectral,
+        likelihood=config.likelihood,
+        autoregressive=config.autoregressive if config.likelihood == "autoregressive" else None,
+        target_shape=data.target_shape,
+        levels=data.levels,
+        sigma=config.sigma,
+        condition_shape=data.condition_shape,
+        conditioning=config.conditioning,
+        symbols=bool(_symbols(data)) and data.target_shape == data.shape,
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution
 
-from jensen.autoencoders.base import EncoderDecoder, _check_conditioning
+from jensen.autoencoders.base import EncoderDecoder, check_conditioning
 from jensen.autoencoders.code_choices import CodeChoices
 from jensen.autoencoders.code_grids import flat_codes, split_codes
 from jensen.autoencoders.code_hierarchy import Codes, code_shares
@@ -59,7 +59,7 @@ class VQVAE(EncoderDecoder):
         encoder: own network (batch, *shape) -> (batch, features, *grid), features the quantiser's `dim` if there is one
             level; `downsampling` then says how the grid comes from the shape, unless the decoder is own too.
         decoder: own network from what the quantiser gives, (batch, dim, *grid) or with two levels
-            (batch, 2 dim, *grid), to (batch, likelihood.channels x target_shape[0], *target_shape[1:]). With a
+            (batch, 2 dim, *grid), to (batch, likelihood.planes(target_shape), *target_shape[1:]). With a
             condition, own networks are called with it as a second argument.
         condition_shape: shape of what encoder and decoder are told beside x; see `EncoderDecoder`.
         conditioning: concat, embedding or film (see `jensen.nn.spatial.make_spatial_encoder`).
@@ -103,7 +103,7 @@ class VQVAE(EncoderDecoder):
     ) -> None:
         own = encoder is not None and decoder is not None
         condition_shape = checked_shape(condition_shape, own=own)
-        _check_conditioning(conditioning, condition_shape, own=own)
+        check_conditioning(conditioning, condition_shape, own=own)
         chosen = CodeChoices(
             shape=tuple(shape),
             target_shape=tuple(shape if target_shape is None else target_shape),
@@ -120,7 +120,7 @@ class VQVAE(EncoderDecoder):
         )
         config = chosen.config() if encoder is None and decoder is None else None
         likelihood = chosen.made_likelihood()
-        nets = chosen.nets(likelihood.channels, encoder, decoder, condition_shape)
+        nets = chosen.nets(likelihood, encoder, decoder, condition_shape)
         super().__init__(
             chosen.shape,
             sum(map(math.prod, nets.quantisers.code_shapes)),

@@ -20,6 +20,7 @@ from jensen.nn.quantiser import (
     make_quantiser,
 )
 from jensen.nn.resnet import ResidualBlock, ResnetDecoder, ResnetEncoder
+from jensen.nn.spectral import SpectralNorms, batch_norm_scales
 from jensen.nn.variational_dropout import VariationalDropout, VariationalDropoutLinear
 from jensen.nn.weight_noise import BayesianLayer
 
@@ -45,10 +46,12 @@ __all__ = [
     "ResidualQuantiser",
     "ResnetDecoder",
     "ResnetEncoder",
+    "SpectralNorms",
     "VariationalDropout",
     "VariationalDropoutLinear",
     "VectorQuantiser",
     "activation",
+    "batch_norm_scales",
     "bayesian_elbo",
     "halvings",
     "kl_divergence",

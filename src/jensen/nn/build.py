@@ -14,7 +14,7 @@ from jensen.nn.conv import ConvDecoder, ConvEncoder
 from jensen.nn.mlp import MLP
 from jensen.nn.resnet import ResnetDecoder, ResnetEncoder
 
-__all__ = ["Conditioning", "make_decoder", "make_encoder", "net_kind"]
+__all__ = ["Conditioning", "condition_embedding", "make_decoder", "make_encoder", "net_kind"]
 
 Conditioning = Literal["concat", "embedding", "film"]
 
@@ -65,11 +65,11 @@ def make_encoder(
         return _encoder(kind, config, shape, out_features)
     planes = kind != "mlp"
     if conditioning == "film":
-        embed, size = _embedding(config, condition_shape, curved=True)
+        embed, size = condition_embedding(config, condition_shape, curved=True)
         return Through(embed, _encoder(kind, config, shape, out_features, size))
     if conditioning == "embedding":
         # Each number is a whole plane of the first convolution: of an image too, few must do.
-        embed, size = _embedding(config, condition_shape, VECTOR_EMBEDDING if planes else None)
+        embed, size = condition_embedding(config, condition_shape, VECTOR_EMBEDDING if planes else None)
     elif planes:
         embed, size = _channels(condition_shape, shape)
     else:
@@ -102,12 +102,12 @@ def make_decoder(
     if condition_shape is None:
         return _decoder(kind, config, in_features, shape)
     if conditioning == "film":
-        embed, size = _embedding(config, condition_shape, curved=True)
+        embed, size = condition_embedding(config, condition_shape, curved=True)
         return Through(embed, _decoder(kind, config, in_features, shape, size))
     if conditioning == "embedding" or len(condition_shape) == 3:
         # Hundreds of pixels beside a few numbers of z would drown them: the first layer hardly saw z, and the code
         # of a VAE would stay empty. So an image is encoded in any case.
-        embed, size = _embedding(config, condition_shape)
+        embed, size = condition_embedding(config, condition_shape)
     else:
         embed, size = nn.Flatten(), math.prod(condition_shape)
     return Beside(embed, _decoder(kind, config, in_features + size, shape), planes=False)
@@ -152,7 +152,7 @@ def _channels(condition_shape: tuple[int, ...], shape: tuple[int, ...]) -> tuple
     return nn.Identity(), condition_shape[0]
 
 
-def _embedding(
+def condition_embedding(
     config: NetConfig, condition_shape: tuple[int, ...], size: int | None = None, curved: bool = False
 ) -> tuple[nn.Module, int]:
     """A network from a condition to a vector, and the vector's size.
