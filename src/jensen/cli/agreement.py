@@ -54,6 +54,7 @@ def agreement(runs: Sequence[Run], split: Split, examples: int, seed: int) -> Ag
     """Encode the same `examples` of a split, drawn at random, with every run's model, and compare the codes."""
     import torch
 
+    from jensen.autoencoders import DeepVAE
     from jensen.metrics.disentanglement import udr
 
     models = [run.model() for run in runs]
@@ -65,6 +66,11 @@ def agreement(runs: Sequence[Run], split: Split, examples: int, seed: int) -> Ag
         for some in places.split(AT_ONCE):
             batch = split.batch(some)  # once for all: where values are binarised at random, all see the same
             for model, own, kl in zip(models, codes, nats, strict=True):
+                if isinstance(model, DeepVAE):  # a walk of means: draws of the levels above would be noise
+                    every, _ = model.levels(batch.x, batch.condition)
+                    own.append(model.encode(batch.x, batch.condition))
+                    kl.append(torch.cat([level.kl()[0].flatten(1) for level in every], 1))
+                    continue
                 output = model(batch.x, batch.target, condition=batch.condition, mask=batch.mask)
                 levels = [level for level in output.levels if level.z.is_floating_point()]
                 own.append(torch.cat([output.expectation(_mean(level)).flatten(1) for level in levels], 1))

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from jensen.cli.beside import kept, told_before
 from jensen.cli.conditions import Attributes, Label, Other, condition_for, filled
+from jensen.cli.deep import as_levels, at_once, chosen_levels, completed, from_levels
 from jensen.cli.inputs import (
     IMAGES,
     Scale,
@@ -26,17 +27,20 @@ from jensen.cli.integers import as_arrays, bits_under_prior, from_arrays, size_r
 from jensen.cli.models import coder, load_model, require_code
 from jensen.cli.options import DataDirectory, Force, RunPath, SplitName
 from jensen.cli.outputs import claim, psnr, write_arrays, write_images, write_words
-from jensen.cli.screen import say, table
+from jensen.cli.screen import hint, say, table
 from jensen.cli.words import right, symbols_of, texts
 from jensen.errors import DataError, JensenError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from jensen.autoencoders import EncoderDecoder
+    from jensen.autoencoders import DeepVAE, EncoderDecoder
     from jensen.training import Run
 
 __all__ = ["decode", "encode"]
+
+MOST_SHAPES = 6
+"""Of arrays, told one by one."""
 
 
 def encode(
@@ -48,6 +52,15 @@ def encode(
     half: Annotated[
         bool, Parameter(negative="", help="16 bits a number instead of 32; not for codes that are integers")
     ] = False,
+    levels: Annotated[
+        list[str] | None,
+        Parameter(
+            metavar="INT",
+            negative="",
+            consume_multiple=False,
+            help="hvae, ladder, nvae: keep these levels only, 1 nearest the data, with commas [default: all]",
+        ),
+    ] = None,
     label: Label = None,
     attributes: Attributes = None,
     other: Other = None,
@@ -62,13 +75,18 @@ def encode(
     Codes of a vqvae are integers on a grid, (images, rows, columns), of the
     smallest type that holds them; of two levels codes_top and codes_bottom.
 
+    Models with several levels of latents write an array each, level_1 nearest
+    the data; with --levels some of them. What is decoded of the top ones alone
+    has what the model expects below.
+
     jensen encode runs/digits-vae --split test -o codes.npz
+    jensen encode runs/digits-ladder --split test --levels 4,5 -o top.npz
     jensen encode runs/mnist-vae a.png b.png -o codes.npz --half
     jensen encode runs/mnist-vqvae --split test -o codes.npz
     """
     import torch
 
-    from jensen.autoencoders import VQVAE, EncoderDecoder
+    from jensen.autoencoders import VQVAE, DeepVAE, EncoderDecoder
     from jensen.training import Run
 
     if bool(files) == (split is not None):
@@ -78,6 +96,7 @@ def encode(
     path = claim(output, output, (".npz",), force)
     if half and opened.config.model.kind == "vqvae":
         raise JensenError(f"--half is for codes of real numbers; those of {run} are integers: leave it away")
+    kept_levels = None if levels is None else chosen_levels(opened, levels)
     scale = Scale.of(opened, data_directory)
     if split:
         own_condition("encode", label, attributes, other)
@@ -89,17 +108,25 @@ def encode(
     torch.manual_seed(0)  # where what is decoded is a draw
     told_each = _with_guesses(model, inputs.values, inputs.condition)
     codes = _encoded(model, inputs.values, told_each)
-    arrays = as_arrays(model, codes) if isinstance(model, VQVAE) else {"codes": _narrow(codes, half)}
+    if isinstance(model, VQVAE):
+        arrays = as_arrays(model, codes)
+    elif isinstance(model, DeepVAE):
+        parts = as_levels(model, codes, kept_levels)
+        arrays = {name: _narrow(part, half) for name, part in parts.items()}
+    else:
+        arrays = {"codes": _narrow(codes, half)}
     beside = {} if told_each is None else kept(opened, told_each)
     write_arrays(path, {**arrays, **beside, **_named(files, inputs.names)})
     say(f"{len(codes)} codes: {path}")
     rows = _sizes(_bytes(opened, inputs.values), inputs.values, arrays, beside, path)
     if isinstance(model, VQVAE):
         rows += size_rows(opened, model, bits_under_prior(model, codes, inputs.of_prior))
-        stored = codes
+        stored: Tensor | None = codes
+    elif isinstance(model, DeepVAE):
+        stored = _from_top(model, arrays, told_each)
     else:
         stored = torch.from_numpy(arrays["codes"]).float()
-    if opened.config.data.target is None:
+    if opened.config.data.target is None and stored is not None:
         restored = filled(opened, _decoded(model, stored, told_each), told_each)
         rows.append(_quality(opened, inputs.values, restored))
     table(rows)
@@ -133,7 +160,7 @@ def decode(
     """
     import torch
 
-    from jensen.autoencoders import VQVAE
+    from jensen.autoencoders import VQVAE, DeepVAE
     from jensen.training import Run
 
     opened = Run.open(run)
@@ -149,12 +176,20 @@ def decode(
         claim(output, output, files, force)
     model = coder(opened, "decode")
     arrays = load_npz(codes)
-    stored = from_arrays(model, arrays, codes, run) if isinstance(model, VQVAE) else _codes(opened, arrays, codes)
+    parts = from_levels(model, arrays, codes, run) if isinstance(model, DeepVAE) else []
+    if isinstance(model, VQVAE):
+        stored = from_arrays(model, arrays, codes, run)
+    else:
+        stored = parts[0] if parts else _codes(opened, arrays, codes)
     names = _names(arrays, len(stored))
     if label is not None or attributes is not None:
         condition = condition_for(opened, label, attributes, len(stored))
     else:
         condition = told_before(opened, arrays, codes, len(stored))
+    if isinstance(model, DeepVAE):
+        stored = completed(model, parts, condition)
+        if len(parts) < len(model.level_shapes):
+            hint(_expected(len(model.level_shapes) - len(parts), codes))
     torch.manual_seed(0)  # where what is decoded is a draw
     values = filled(opened, _decoded(model, stored, condition), condition)
     if folder:
@@ -185,14 +220,32 @@ def _encoded(model: EncoderDecoder, values: Tensor, condition: Tensor | None) ->
     import torch
 
     with torch.no_grad():
-        return torch.cat([model.encode(x, condition=known) for x, known in pieces(values, condition)])
+        return torch.cat([model.encode(x, condition=known) for x, known in pieces(values, condition, at_once(model))])
 
 
 def _decoded(model: EncoderDecoder, codes: Tensor, condition: Tensor | None) -> Tensor:
     import torch
 
     with torch.no_grad():
-        return torch.cat([model.decode(part, condition=known) for part, known in pieces(codes, condition)])
+        return torch.cat(
+            [model.decode(part, condition=known) for part, known in pieces(codes, condition, at_once(model))]
+        )
+
+
+def _from_top(model: DeepVAE, arrays: Mapping[str, Any], condition: Tensor | None) -> Tensor | None:
+    """What decoding makes of the levels that were kept, (B, latent); None where one is missing above another."""
+    import torch
+
+    count = len(model.level_shapes)
+    kept_levels = [level for level in range(count, 0, -1) if f"level_{level}" in arrays]
+    if kept_levels != list(range(count, count - len(kept_levels), -1)):
+        return None
+    return completed(model, [torch.from_numpy(arrays[f"level_{i}"]).float() for i in kept_levels], condition)
+
+
+def _expected(missing: int, path: Path) -> str:
+    which = "level 1 is" if missing == 1 else f"levels 1 to {missing} are"
+    return f"{path} holds the top levels only: {which} what the model expects given them (the mean of their prior)"
 
 
 def _narrow(codes: Tensor, half: bool) -> Any:
@@ -261,6 +314,8 @@ def _sizes(
     before, after = values.numel() * width, sum(array.nbytes for array in arrays.values())
     shape = " x ".join(str(size) for size in values.shape[1:])
     each = " and ".join(" x ".join(str(size) for size in array.shape[1:]) for array in arrays.values())
+    if len(arrays) > MOST_SHAPES:
+        each = f"{sum(math.prod(array.shape[1:]) for array in arrays.values()):,} numbers in {len(arrays)} levels"
     (first, *_) = arrays.values()
     unit = "code" if first.dtype.kind in "iu" else "number"
     rows = [

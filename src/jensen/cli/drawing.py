@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import Token
 
 from jensen.cli.conditions import filled
+from jensen.cli.deep import DEEP_AT_ONCE, level_shapes
 from jensen.cli.models import code_levels, load_model
 from jensen.cli.screen import hint, progress
 from jensen.errors import JensenError
@@ -21,10 +23,12 @@ if TYPE_CHECKING:
     from jensen.data import Data
     from jensen.training import Run
 
-__all__ = ["Draw", "draw_as_data", "drawn", "positive", "say_if_uniform"]
+__all__ = ["Draw", "draw_as_data", "drawn", "positive", "say_if_uniform", "temperatures"]
 
 AT_ONCE = 500
 """Samples decoded together: bounds memory, however many are asked for."""
+READJUSTED = 100
+"""Samples whose statistics a batch normalisation gets together."""
 ONE_BY_ONE = 100
 """Samples whose values are drawn one after the other together: what was computed for earlier values is kept."""
 
@@ -46,17 +50,34 @@ def positive(what: str, most: float = math.inf) -> Callable[[Any, Sequence[Token
     return convert
 
 
+def temperatures(_: Any, tokens: Sequence[Token]) -> list[float]:
+    """A converter to one temperature above 0, or several with commas, some of which may be 0."""
+    words = [word.strip() for token in tokens for word in token.value.split(",")]
+    try:
+        found = [float(word) for word in words]
+    except ValueError:
+        raise ValueError(f"a temperature should be a number, or several with commas, got {','.join(words)!r}") from None
+    least = 0.0 if any(number > 0 for number in found) and len(found) > 1 else math.ulp(0.0)
+    if not all(least <= number < math.inf for number in found):
+        raise ValueError(f"a temperature should be positive, got {','.join(words)}")
+    return found
+
+
 @dataclass(frozen=True)
 class Draw:
     """How samples are drawn, as `jensen.nn.autoregressive.draw` takes it."""
 
-    temperature: float
-    top_k: int | None
-    top_p: float | None
+    temperature: float | Sequence[float] = 1.0
+    """for all, or one a level, the top first"""
+    top_k: int | None = None
+    top_p: float | None = None
+    readjust: bool = False
+    """whether batch normalisations get the statistics of such samples first"""
 
     def check(self, run: Run, *, one_by_one: bool) -> None:
         """Raise `JensenError` if something is asked for that has no meaning, or more than there is to choose from."""
-        flags = {"--top-k": self.top_k, "--top-p": self.top_p}
+        self._check_levels(run)
+        flags: dict[str, object] = {"--top-k": self.top_k, "--top-p": self.top_p}
         if run.config.model.kind == "vqvae":
             flags = {**flags, "--temperature": None if self.temperature == 1.0 else self.temperature}
         given = next((flag for flag, value in flags.items() if value is not None), None)
@@ -83,6 +104,33 @@ class Draw:
             )
         raise JensenError(f"{what}; {run.path}, of model {run.config.model.kind}, draws neither")
 
+    def _check_levels(self, run: Run) -> None:
+        levels, kind = len(level_shapes(run)), run.config.model.kind
+        if not isinstance(self.temperature, int | float) and len(self.temperature) != levels:
+            count = len(self.temperature)
+            if levels < 2:
+                raise JensenError(
+                    f"--temperature: {count} are for models with several levels of latents; {run.path}, of model "
+                    f"{kind}, has one: give one number"
+                )
+            raise JensenError(
+                f"--temperature: {run.path} has {levels} levels, so give one number or {levels} (the top level first), "
+                f"not {count}"
+            )
+        if not self.readjust:
+            return
+        if levels < 2:
+            raise JensenError(
+                f"--readjust is for models with several levels of latents; {run.path} is of model {kind}"
+                + (" with one level" if levels else "")
+            )
+        # Cells are batch-normalised whatever the configuration says of other nets.
+        if run.config.model.net.normalisation != "batch" and run.config.model.net.kind != "cells":
+            raise JensenError(
+                f"--readjust is about batch normalisation, which {run.path} has not; train with --net-normalisation "
+                "batch"
+            )
+
 
 def drawn(run: Run, conditions: Tensor | None, count: int, how: Draw, seed: int) -> Tensor:
     """Samples, (rows, count, *target_shape): a row for each condition, with the same noise in all."""
@@ -92,11 +140,11 @@ def drawn(run: Run, conditions: Tensor | None, count: int, how: Draw, seed: int)
     one_by_one = _one_by_one(model)
     how.check(run, one_by_one=one_by_one)
     say_if_uniform(run, model)
-    most = ONE_BY_ONE if one_by_one else AT_ONCE
+    most = _at_once(model)
     sizes = [min(most, count - done) for done in range(0, count, most)]
     rows: list[Tensor | None] = [None] if conditions is None else list(conditions)
     found: list[Tensor] = []
-    with torch.no_grad(), progress("drawing") as moved:
+    with torch.no_grad(), _prepared(run, model, how, seed), progress("drawing") as moved:
         for row, condition in enumerate(rows):
             torch.manual_seed(seed)
             parts: list[Tensor] = []
@@ -109,6 +157,40 @@ def drawn(run: Run, conditions: Tensor | None, count: int, how: Draw, seed: int)
                     raise JensenError(str(error)) from None
             found.append(torch.cat(parts))
     return torch.stack(found)
+
+
+@contextmanager
+def _prepared(run: Run, model: NeuralModel, how: Draw, seed: int) -> Iterator[None]:
+    """The model with its batch normalisations readjusted, if that is asked for."""
+    import torch
+
+    from jensen.autoencoders import DeepVAE
+
+    if not how.readjust:
+        yield
+        return
+    assert isinstance(model, DeepVAE)
+    torch.manual_seed(seed)
+    condition = None
+    if model.condition_shape is not None:
+        # Of all that it may be told, as in training: statistics of one class alone would take the class away.
+        train = run.data().train
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+        condition = train.batch(order[:READJUSTED]).condition
+        assert condition is not None
+    count = READJUSTED if condition is None else len(condition)
+    with model.readjusted(how.temperature, condition=condition, n=count):
+        yield
+
+
+def _at_once(model: NeuralModel) -> int:
+    """Samples decoded together."""
+    from jensen.autoencoders import DeepVAE
+
+    if _one_by_one(model):
+        return ONE_BY_ONE
+    grids = isinstance(model, DeepVAE) and len(model.level_shapes[0]) > 1
+    return DEEP_AT_ONCE if grids else AT_ONCE
 
 
 def _one_by_one(model: NeuralModel) -> bool:
@@ -127,9 +209,12 @@ def _sampled(
     model: NeuralModel, size: int, condition: Tensor | None, how: Draw, moved: Callable[[int, int], None] | None
 ) -> Tensor:
     """So many samples under one condition, (size, *target_shape)."""
-    from jensen.autoencoders import VQVAE, AutoregressiveModel
+    from jensen.autoencoders import VQVAE, AutoregressiveModel, DeepVAE
 
     top: dict[str, Any] = {"top_k": how.top_k, "top_p": how.top_p, "progress": moved}
+    if isinstance(model, DeepVAE):
+        return model.sample(size, how.temperature, condition)
+    assert isinstance(how.temperature, int | float)
     if isinstance(model, (AutoregressiveModel, VQVAE)):
         return model.sample(size, how.temperature, condition, **top)
     return model.sample(size, how.temperature, condition=condition)
@@ -154,14 +239,14 @@ def draw_as_data(run: Run, model: NeuralModel, data: Data, count: int, seed: int
     condition, device = data.test.condition, next(model.parameters()).device
     order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(seed))
     places = order.repeat(-(-count // len(order)))[:count]
-    most = ONE_BY_ONE if _one_by_one(model) else AT_ONCE
+    most = _at_once(model)
     found: list[Tensor] = []
     torch.manual_seed(seed)
     with torch.no_grad(), progress(f"{count:,} samples") as moved:
         for some in places.split(most):
             told = None if condition is None else data.test.batch(some).condition
             told = None if told is None else told.to(device)
-            made = filled(run, _sampled(model, len(some), told, Draw(1.0, None, None), None), told)
+            made = filled(run, _sampled(model, len(some), told, Draw(), None), told)
             found.append((made.bernoulli() if data.transform.startswith("binarise") else made).cpu())
             if moved is not None:
                 moved(sum(map(len, found)), count)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jensen.cli.conditions import own_told
+from jensen.cli.deep import level_shapes
 from jensen.cli.drawing import draw_as_data
 from jensen.cli.models import load_model
 from jensen.cli.options import SplitName
@@ -23,6 +25,8 @@ __all__ = ["Asked", "Extra", "Extras", "on_device", "split_of"]
 
 CODES = 10_000
 """Examples, or codes drawn, for what is measured on the training split."""
+LATENTS = 1_024
+"""Most latents that are compared one by one with factors, or with those of other runs: minutes."""
 SAMPLES = 1_000
 """Images drawn to be compared with real ones: seconds of a vqvae, minutes pixel by pixel."""
 
@@ -72,6 +76,7 @@ class Asked:
             raise JensenError(
                 f"{run.path} is of model {kind}, which {why}: {about_latents[0]} is about latents that are numbers"
             )
+        _check_levels(run, about_latents)
         needs = [flag for flag in given if flag != "--disentanglement"]
         if kind == "autoencoder" and needs:
             what = "prior to draw from" if needs[0] == "--quality" else "posterior q(z | x)"
@@ -89,6 +94,21 @@ class Asked:
                 f"{run.path}: --quality needs labels, to train a classifier in whose eyes samples are compared with "
                 f"{run.config.data.name}, which has none"
             )
+
+
+def _check_levels(run: Run, given: Sequence[str]) -> None:
+    """Raise `JensenError` for what has no meaning for several levels of latents, or would take hours."""
+    shapes = level_shapes(run)
+    if "--information" in given and len(shapes) > 1:
+        raise JensenError(
+            f"{run.path} has {len(shapes)} levels of latents, whose priors differ from one example to the next: "
+            "--information is about one level; the KL of each level is in the table without it"
+        )
+    latents = sum(map(prod, shapes))
+    if given and latents > LATENTS:
+        raise JensenError(
+            f"{run.path} has {latents:,} latents: {given[0]} compares each with each, of at most {LATENTS:,}"
+        )
 
 
 class Extras:

@@ -147,10 +147,10 @@ def _told(inputs: Inputs, condition: Tensor | None) -> Inputs:
     return replace(inputs, condition=condition, of_prior=condition)
 
 
-def pieces(values: Tensor, condition: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """`AT_ONCE` rows of `values` (B, ...) at a time, with what a model is told of each."""
-    parts = values.split(AT_ONCE)
-    told_parts: Sequence[Tensor | None] = [None] * len(parts) if condition is None else condition.split(AT_ONCE)
+def pieces(values: Tensor, condition: Tensor | None, at_once: int = AT_ONCE) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """`at_once` rows of `values` (B, ...) at a time, with what a model is told of each."""
+    parts = values.split(at_once)
+    told_parts: Sequence[Tensor | None] = [None] * len(parts) if condition is None else condition.split(at_once)
     return zip(parts, told_parts, strict=True)
 
 

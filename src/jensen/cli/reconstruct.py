@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from jensen.cli.conditions import Attributes, Label, Other, filled, own_told
+from jensen.cli.deep import at_once, require_levels
+from jensen.cli.drawing import positive
 from jensen.cli.inputs import (
     Scale,
     clean_data,
@@ -40,13 +42,45 @@ Number = Annotated[
     int, Parameter(name=("--number", "-n"), converter=whole(1), metavar="INT", help="how many of the split")
 ]
 
+Top = Annotated[
+    int | None,
+    Parameter(
+        converter=whole(0),
+        metavar="INT",
+        help="hvae, ladder, nvae: keep so many of the top levels of the code only, to see what they carry",
+    ),
+]
+Lower = Annotated[
+    float | None,
+    Parameter(
+        converter=positive("temperature"),
+        metavar="NUMBER",
+        help="with --top: draw the levels below with this spread [default: the mean that the levels above expect]",
+    ),
+]
 
-def through(model: EncoderDecoder, x: Tensor, condition: Tensor | None = None) -> Tensor:
-    """Reconstructions of x, (B, *shape), in pieces, by a model that is told `condition`, (B, *condition_shape)."""
+
+def through(
+    model: EncoderDecoder,
+    x: Tensor,
+    condition: Tensor | None = None,
+    *,
+    top: int | None = None,
+    temperature: float = 0.0,
+) -> Tensor:
+    """Reconstructions of x, (B, *shape), in pieces, by a model that is told `condition`, (B, *condition_shape).
+
+    `top` levels of a `DeepVAE` are kept (None: all), and those below drawn from their prior at this temperature.
+    """
     import torch
 
+    from jensen.autoencoders import DeepVAE
+
+    own = {"top": top, "temperature": temperature} if isinstance(model, DeepVAE) else {}
     with torch.no_grad():
-        return torch.cat([model.reconstruct(part, condition=known) for part, known in pieces(x, condition)])
+        return torch.cat(
+            [model.reconstruct(part, condition=known, **own) for part, known in pieces(x, condition, at_once(model))]
+        )
 
 
 def reconstruct(
@@ -57,6 +91,9 @@ def reconstruct(
     ],
     number: Number = 20,
     split: Annotated[SplitName, Parameter(help="which part of the data")] = "test",
+    top: Top = None,
+    temperature: Lower = None,
+    seed: Seed = 0,
     label: Label = None,
     attributes: Attributes = None,
     other: Other = None,
@@ -66,7 +103,11 @@ def reconstruct(
 ) -> None:
     """Encode images, decode them again, and show both beside each other.
 
+    With --top, what the top levels of several carry: those below are taken
+    from what the model expects given them, or drawn.
+
     jensen reconstruct runs/digits-vae
+    jensen reconstruct runs/digits-ladder --top 2
     jensen reconstruct runs/mnist-vae mine.png -o mine-again.png
     jensen reconstruct runs/mnist-conditional three.png --label 3
     """
@@ -78,6 +119,7 @@ def reconstruct(
     opened = Run.open(run)
     require_code(opened, "reconstruct")
     require_same(opened, "reconstruct")
+    _require_top(opened, top, temperature)
     image, symbols = len(opened.facts.shape) == 3, symbols_of(opened)
     path = _claimed(opened, output, force)
     scale = Scale.of(opened, data_directory)
@@ -86,8 +128,10 @@ def reconstruct(
     else:
         own_condition("reconstruct", label, attributes, other)
         inputs = examples(opened, split, _first(opened, number, split, data_directory), data_directory)
-    torch.manual_seed(0)  # where what is decoded is a draw
-    made = filled(opened, through(coder(opened, "reconstruct"), inputs.values, inputs.condition), inputs.condition)
+    model = coder(opened, "reconstruct")
+    torch.manual_seed(seed)  # where what is decoded is a draw
+    made = through(model, inputs.values, inputs.condition, top=top, temperature=temperature or 0.0)
+    made = filled(opened, made, inputs.condition)
     if symbols:
         quality = f"{right(inputs.values, made, symbols):.2%} of the symbols as they were"
     else:
@@ -104,6 +148,17 @@ def reconstruct(
         figure = (reconstructions if image else table_reconstructions)(inputs.values, made)
         put(path, lambda temporary: save(figure, temporary))
     say(f"{len(made)} reconstructions, {quality}" + ("" if path is None else f": {path}"))
+
+
+def _require_top(run: Run, top: int | None, temperature: float | None) -> None:
+    """Raise `JensenError` unless the run's model has the levels that are to be kept."""
+    if top is None:
+        if temperature is not None:
+            raise JensenError("--temperature is about the levels that --top leaves away: give that too")
+        return
+    levels = require_levels(run, "--top")
+    if top > levels:
+        raise JensenError(f"--top {top}: {run.path} has {levels} level{'s' * (levels > 1)}")
 
 
 def _claimed(run: Run, output: Path | None, force: bool) -> Path | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from jensen.cli.deep import latents_in_words
 from jensen.cli.history import best
 from jensen.cli.infer_facts import FACTS_FILE, Facts
 from jensen.cli.infer_file import FILE_FACTS, FIT_FILE, FileFacts
@@ -126,7 +127,7 @@ def _model(run: Run) -> str:
     if config.kind == "autoregressive":
         return f"{config.kind} {config.autoregressive.kind}"
     if config.kind != "vqvae":
-        return f"{config.kind} {config.latent}"
+        return f"{config.kind} {latents_in_words(run)}"
     words, prior = f"{config.kind} {codes_in_words(run)}", run.prior
     if prior is None:
         return words

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from jensen.cli.conditions import Label, class_number, condition_for, in_words, own_told
-from jensen.cli.drawing import Draw, drawn, positive
+from jensen.cli.drawing import Draw, drawn, positive, temperatures
 from jensen.cli.inputs import Inputs, Scale, conditioned, examples, read, require_images, require_same
 from jensen.cli.models import coder, require_code
 from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
@@ -35,6 +35,26 @@ Temperature = Annotated[
         converter=positive("temperature"),
         metavar="NUMBER",
         help="spread of the codes; below 1 more typical and less varied",
+    ),
+]
+Temperatures = Annotated[
+    list[float] | None,
+    Parameter(
+        name="--temperature",
+        converter=temperatures,
+        metavar="NUMBER",
+        negative="",
+        consume_multiple=False,
+        help="spread of the codes; below 1 more typical and less varied. Of several levels of latents also one each, "
+        "the top first, with commas [default: 1]",
+    ),
+]
+Readjust = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="hvae, ladder and nvae with batch normalisation: give it the statistics of samples at this temperature, "
+        "not those of training, which low temperatures are unlike",
     ),
 ]
 TopK = Annotated[
@@ -87,7 +107,8 @@ def sample(
     number: Number = None,
     label: Labels = None,
     attribute: Attributes = None,
-    temperature: Temperature = 1.0,
+    temperature: Temperatures = None,
+    readjust: Readjust = False,
     top_k: TopK = None,
     top_p: TopP = None,
     seed: Seed = 0,
@@ -107,6 +128,12 @@ def sample(
     train prior` has learned, pixels of model autoregressive likewise:
 
     jensen sample runs/mnist-vqvae --temperature 0.9 --top-k 50 --top-p 0.95
+
+    Models with several levels of latents take a temperature for each; those
+    with batch normalisation often sample better when it is readjusted:
+
+    jensen sample runs/digits-ladder --temperature 0.6,0.8,1,1,1
+    jensen sample runs/mnist-nvae --temperature 0.7 --readjust
 
     A run conditioned on labels (jensen train --condition label) draws the
     classes that are asked for, or every class, one a row; down a column the
@@ -133,7 +160,8 @@ def sample(
     classes, conditions = _asked(opened, label, attribute)
     several = len(classes) > 1
     count = number or (COLUMNS if several else 64)
-    values = drawn(opened, conditions, count, Draw(temperature, top_k, top_p), seed)
+    spread = 1.0 if temperature is None else temperature[0] if len(temperature) == 1 else temperature
+    values = drawn(opened, conditions, count, Draw(spread, top_k, top_p, readjust), seed)
     words = f"{count} samples of each of {len(classes)} classes" if several else f"{count} samples"
     if path is None:
         say(texts(values.flatten(0, 1), symbols))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jensen.autoencoders import EncoderDecoder
+from jensen.autoencoders.hierarchy import DeepVAE
 from jensen.autoencoders.model import NeuralModel
 from jensen.bound import Level, Output
 from jensen.data import Batch
@@ -21,9 +22,11 @@ from jensen.metrics.importance import (
     VALUES_AT_ONCE,
     by_importance_sampling,
     codes_a_draw,
+    codes_at_once,
     draws_that_tell,
     numbers_a_datum,
 )
+from jensen.metrics.levels import ACTIVE_KL, MOST_UNITS, LevelUse, UnitTally, level_rows, level_uses
 from jensen.metrics.remarks import conditional, notes, warnings
 
 __all__ = ["ACTIVE_VARIANCE", "Evaluation", "active_units", "evaluate"]
@@ -35,6 +38,8 @@ DRAWN = 32  # examples whose reconstruction is compared where it has to be drawn
 @dataclass(frozen=True)
 class Evaluation:
     """What `evaluate` found. Nats per example, summed over dimensions, unless said; errors are standard errors.
+
+    An error is that of a mean over the examples, as if the split were a sample of more data.
 
     None where a number has no meaning for the model (an auto-encoder has no bound, a density no bits, an autoregressive
     model of x no code). `dims` counts the values that are scored: all of the target, or those of the mask. `latent` and
@@ -49,6 +54,10 @@ class Evaluation:
         accuracy: share of the scored values that are the most probable ones, for a categorical likelihood.
         notes: what the numbers are about, in words.
         conditional: whether all is about p(x | c), as the model or the prior over its codes is told a condition c.
+        levels: of a model with several levels of latents, what each says, the top first. Its `active_units` are then
+            the sum of theirs, and `kl_per_dimension`, in the order of a code, is empty beyond 1,024 latents.
+        log_likelihood_noise: the part of `log_likelihood_error` that is the noise of the samples, from two halves of
+            them: by how much another seed would change the number.
     """
 
     examples: int
@@ -74,6 +83,12 @@ class Evaluation:
     accuracy: float | None = None
     notes: list[str] = field(default_factory=list)
     conditional: bool = False
+    levels: list[LevelUse] = field(default_factory=list)
+    log_likelihood_noise: float | None = None
+
+    def __post_init__(self) -> None:
+        uses = [use if isinstance(use, LevelUse) else LevelUse(**use) for use in self.levels]  # plain ones from a file
+        object.__setattr__(self, "levels", uses)
 
     def to_dict(self) -> dict[str, Any]:
         """As a dictionary of plain values."""
@@ -88,9 +103,11 @@ class Evaluation:
             return f"{number:.{digits}f}" if error is None else f"{number:.{digits}f} ± {error:.{digits}f}"
 
         largest = sorted(self.kl_per_dimension, reverse=True)[:5]
+        each = " ".join(f"{kl:.2f}" for kl in largest)
         active = "-" if self.active_units is None else f"{self.active_units} of {self.latent}"
         meaning, bound = self._likelihood_meaning
         noise = ", without noise" if self.deterministic else ""
+        varies = f"dimensions whose mean varies over the data (variance > {ACTIVE_VARIANCE})"
         prior = "" if self.code_prior is None else f" under a {self.code_prior} prior"
         rows = [
             (
@@ -103,9 +120,10 @@ class Evaluation:
             ("rate", value(self.rate), f"nats, KL(q(z|x) || p(z)){prior}: what the code says of x"),
             ("rate of the class", value(self.discrete_rate), "nats, KL(q(y|x) || p(y)), a part of the rate"),
             ("distortion", value(self.distortion), "nats, -E log p(x|z): what it leaves unsaid"),
-            ("active units", active, f"dimensions whose mean varies over the data (variance > {ACTIVE_VARIANCE})"),
+            *level_rows(self.levels),
+            ("active units", active, f"dimensions whose KL is above {ACTIVE_KL} nats" if self.levels else varies),
             ("reconstruction error", value(self.reconstruction_error, digits=5), "mean squared error a value"),
-            ("KL per dimension", " ".join(f"{kl:.2f}" for kl in largest) or "-", f"nats, the {len(largest)} largest"),
+            ("KL per dimension", "-" if self.levels else each or "-", f"nats, the {len(largest)} largest"),
             ("PSNR", value(self.psnr), "dB, of the reconstructions"),
             ("values right", value(self.accuracy), "share of values that p(x|z) finds the most probable"),
         ]
@@ -123,6 +141,8 @@ class Evaluation:
         if self.deterministic:
             return "the ELBO: each x has one code, and more samples tell nothing new", "the ELBO"
         samples = f"importance-weighted with {self.samples} samples: a tighter bound"
+        if self.log_likelihood_noise is not None:
+            samples += f" (another seed changes it by {self.log_likelihood_noise:.1g})"
         return samples, "the importance-weighted bound"
 
 
@@ -161,19 +181,22 @@ def evaluate(
         raise ValueError(f"evaluate needs samples >= 1 and some data, got {samples} samples and {len(data)} examples")
     samples = draws_that_tell(model, samples)
     parts: list[_Part] = []
+    tally = UnitTally()
     size = max(1, min(500, 4 * VALUES_AT_ONCE // (numbers_a_datum(model) * codes_a_draw(model))))
     with measuring(model, seed) as device:
+        if isinstance(model, DeepVAE):
+            size = min(size, codes_at_once(model, batch_on(data.batch(torch.arange(1)), device)))
         for start in range(0, len(data), size):
             batch = batch_on(data.batch(torch.arange(start, min(start + size, len(data)))), device)
-            parts.append(_evaluate_batch(model, batch, samples, first=start == 0))
+            parts.append(_evaluate_batch(model, batch, samples, tally, first=start == 0))
             if progress is not None:
                 progress(min(start + size, len(data)), len(data))
-    return _summarise(model, data, parts, samples)
+    return _summarise(model, data, parts, samples, tally)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Of one batch: numbers a datum (batch,), KL (batch, units), posterior means (batch, units).
+    """Of one batch: numbers a datum, (batch,).
 
     `scored` counts values. `error` is the sum of squared errors over the `compared` values of a datum, `right` how many
     scored values are the most probable ones.
@@ -183,8 +206,7 @@ class _Part:
     scored: Tensor
     rate: Tensor | None = None
     weighted: Tensor | None = None
-    kl: Tensor | None = None
-    means: Tensor | None = None
+    noise: Tensor | None = None
     discrete: Tensor | None = None
     error: Tensor | None = None
     compared: Tensor | None = None
@@ -193,14 +215,14 @@ class _Part:
     """how many reconstructions are draws"""
 
 
-def _evaluate_batch(model: NeuralModel, batch: Batch, samples: int, first: bool) -> _Part:
+def _evaluate_batch(model: NeuralModel, batch: Batch, samples: int, tally: UnitTally, first: bool) -> _Part:
     output = model(batch.x, batch.target, condition=batch.condition, mask=batch.mask)
     scored = torch.ones_like(batch.target)
     if batch.mask is not None:
         scored = (batch.mask != 0).to(scored.dtype).expand_as(scored)
     error, compared = _reconstructed(model, batch, scored, output, first)
     drawn = 0 if error is None or not _is_drawn(output) else len(error)
-    right, counts = _right(output, scored), scored.flatten(1).sum(1)
+    right, counts, noise = _right(output, scored), scored.flatten(1).sum(1), None
     if not output.probabilistic or not model.stochastic:
         log_likelihood = output.expectation(output.log_likelihood()).double()
         rate, weighted = None, None
@@ -210,23 +232,23 @@ def _evaluate_batch(model: NeuralModel, batch: Batch, samples: int, first: bool)
         elif not output.levels:
             weighted = log_likelihood
     else:
-        weighted, log_likelihood = by_importance_sampling(model, batch, samples)
+        weighted, log_likelihood, noise = by_importance_sampling(model, batch, samples)
         rate = output.expectation(output.rate())
-    kl, means, discrete = _by_kind(output) if output.probabilistic else (None, None, None)
-    return _Part(log_likelihood, counts, rate, weighted, kl, means, discrete, error, compared, right, drawn)
+    discrete = _counted(output, tally) if output.probabilistic else None
+    return _Part(log_likelihood, counts, rate, weighted, noise, discrete, error, compared, right, drawn)
 
 
-def _by_kind(output: Output) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """KL and posterior mean of continuous latents, (batch, units); what discrete ones beside them cost, (batch,)."""
+def _counted(output: Output, tally: UnitTally) -> Tensor | None:
+    """Count KL and posterior mean of continuous latents; gives what discrete ones beside them cost, (batch,)."""
     continuous = [level for level in output.levels if level.z.is_floating_point()]
     if not continuous:
-        return None, None, None
-    discrete = [level for level in output.levels if not level.z.is_floating_point()]
-    return (
+        return None
+    tally.add(
         torch.cat([_mean_kl(output, level) for level in continuous], 1),
         torch.cat([output.expectation(_posterior_mean(level)).flatten(1) for level in continuous], 1),
-        torch.cat([_mean_kl(output, level) for level in discrete], 1).sum(1) if discrete else None,
     )
+    discrete = [level for level in output.levels if not level.z.is_floating_point()]
+    return torch.cat([_mean_kl(output, level) for level in discrete], 1).sum(1) if discrete else None
 
 
 def _reconstructed(
@@ -274,7 +296,7 @@ def active_units(means: Tensor) -> int:
     return int((means.var(0) > ACTIVE_VARIANCE).sum()) if len(means) > 1 else 0
 
 
-def _summarise(model: NeuralModel, data: SplitLike, parts: list[_Part], samples: int) -> Evaluation:
+def _summarise(model: NeuralModel, data: SplitLike, parts: list[_Part], samples: int, tally: UnitTally) -> Evaluation:
     def joined(name: str) -> Tensor | None:
         values = [value for part in parts if (value := getattr(part, name)) is not None]
         return torch.cat(values).double() if values else None
@@ -291,11 +313,15 @@ def _summarise(model: NeuralModel, data: SplitLike, parts: list[_Part], samples:
     log_likelihood, scored = joined("log_likelihood"), joined("scored")
     assert log_likelihood is not None
     assert scored is not None
-    rate, kl, means, weighted = joined("rate"), joined("kl"), joined("means"), joined("weighted")
+    rate, weighted, noise = joined("rate"), joined("weighted"), joined("noise")
+    kl = tally.kl if tally.count else None
     bound = None if rate is None else log_likelihood - rate
     mse = share(joined("error"), joined("compared"))
     dims = scored.mean().item()
-    units = None if means is None else active_units(means)
+    uses = _uses(model, kl)
+    units = None if kl is None else int((tally.variance > ACTIVE_VARIANCE).sum())
+    if uses:
+        units = sum(use.active_units for use in uses)
     levels = model.likelihood.levels
     density = weighted is not None and rate is None
     bits = None
@@ -320,8 +346,8 @@ def _summarise(model: NeuralModel, data: SplitLike, parts: list[_Part], samples:
         rate=mean(rate),
         distortion=None if density else -log_likelihood.mean().item(),
         active_units=units,
-        latent=model.latent if kl is None else kl.shape[1],
-        kl_per_dimension=[] if kl is None else kl.mean(0).tolist(),
+        latent=model.latent if kl is None else len(kl),
+        kl_per_dimension=[] if kl is None or (uses and len(kl) > MOST_UNITS) else kl.tolist(),
         reconstruction_error=mse,
         psnr=10 * math.log10(1 / mse) if grey and mse else None,
         discrete_rate=mean(joined("discrete")),
@@ -330,10 +356,26 @@ def _summarise(model: NeuralModel, data: SplitLike, parts: list[_Part], samples:
         code_prior=_code_prior(model) if rate is not None and kl is None else None,
         accuracy=share(joined("right"), scored),
         conditional=conditional(model),
+        levels=uses,
+        log_likelihood_noise=_noise(noise),
     )
     found.warnings.extend(warnings(found, model, data))
     found.notes.extend(notes(found, model, sum(part.drawn for part in parts)))
     return found
+
+
+def _noise(halves: Tensor | None) -> float | None:
+    """Standard error that other draws would make in the mean of `Weighted.bound`."""
+    if halves is None or not bool(torch.isfinite(halves).all()):
+        return None
+    return (halves.square().sum().sqrt() / len(halves)).item()
+
+
+def _uses(model: NeuralModel, kl: Tensor | None) -> list[LevelUse]:
+    """What each level says, where there are several."""
+    if kl is None or not isinstance(model, DeepVAE) or len(model.level_shapes) == 1:
+        return []
+    return level_uses(kl, model.level_shapes)
 
 
 def _code_prior(model: NeuralModel) -> str:

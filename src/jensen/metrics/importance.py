@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from jensen.autoencoders.hierarchy import DeepVAE
 from jensen.autoencoders.model import NeuralModel
-from jensen.bound import Output, importance_weighted_bound, log_weights
+from jensen.bound import Output, log_weights
 from jensen.data import Batch
 
 __all__ = [
     "CODES_AT_ONCE",
     "VALUES_AT_ONCE",
+    "Weighted",
     "by_importance_sampling",
     "codes_a_draw",
+    "codes_at_once",
     "draws_that_tell",
     "importance_weighted_log_likelihood",
     "numbers_a_datum",
@@ -25,6 +29,8 @@ __all__ = [
 
 VALUES_AT_ONCE = 2**20  # values of x decoded together: a few MB, which stay in the processor's cache
 CODES_AT_ONCE = 2**14  # codes decoded together, however small x is: a hidden layer of 400 takes 26 MB
+HIDDEN_AT_ONCE = 2**26  # numbers inside the nets of a deep VAE: 256 MB
+ON_CUDA = 8  # times as many on a GPU, which has more cores than memory to spare
 PARAMETERS = 32  # of a value or code, that the memory for it has room for: a mixture has some, a categorical its K
 
 
@@ -56,7 +62,7 @@ def importance_weighted_log_likelihood(
         ValueError: a level of the model has no posterior (a plain auto-encoder).
     """
     batch = Batch(x, x if target is None else target, None, torch.arange(len(x)), condition=condition, mask=mask)
-    return by_importance_sampling(model, batch, draws_that_tell(model, samples))[0]
+    return by_importance_sampling(model, batch, draws_that_tell(model, samples)).bound
 
 
 def draws_that_tell(model: NeuralModel, samples: int) -> int:
@@ -64,17 +70,47 @@ def draws_that_tell(model: NeuralModel, samples: int) -> int:
     return samples if model.stochastic else 1
 
 
-def by_importance_sampling(model: NeuralModel, batch: Batch, samples: int) -> tuple[Tensor, Tensor]:
-    """The importance-weighted log-likelihood and, from the same samples, E_q[log p(x | z)]: (batch,) each, float64."""
-    total = torch.full((len(batch.x),), -torch.inf, dtype=torch.float64, device=batch.x.device)
-    mean = torch.zeros_like(total)
+class Weighted(NamedTuple):
+    """What importance samples say of each datum, (batch,) float64 each."""
+
+    bound: Tensor
+    """importance-weighted log-likelihood"""
+    likelihood: Tensor
+    """E_q[log p(x | z)]"""
+    noise: Tensor | None
+    """half the difference of the bounds of the first and the last half of the draws: its mean square over data is the
+    variance of `bound` under other draws; None of one draw"""
+
+
+def by_importance_sampling(model: NeuralModel, batch: Batch, samples: int) -> Weighted:
+    """The importance-weighted log-likelihood and, from the same samples, E_q[log p(x | z)] and the noise that is left.
+
+    The noise goes into the error of a mean over data, and not what k samples are too low by on average.
+    """
+    first = torch.full((len(batch.x),), -torch.inf, dtype=torch.float64, device=batch.x.device)
+    last, mean, half = first.clone(), torch.zeros_like(first), samples // 2
+    done = dict.fromkeys(range(len(batch.x)), 0)
     for rows, draws, output in output_chunks(model, batch, samples):
         log_likelihood = output.log_likelihood()
-        weights = log_weights(output, log_likelihood).double()
-        bound = importance_weighted_bound(weights, output.log_weights) + math.log(draws / samples)
-        total[rows] = torch.logaddexp(total[rows], bound)
+        each = _log_sums(log_weights(output, log_likelihood).double(), output.log_weights, draws)
+        cut = min(draws, max(0, half - done[rows.start]))
+        done[rows.start] += draws
+        first[rows] = torch.logaddexp(first[rows], each[:cut].logsumexp(0))
+        last[rows] = torch.logaddexp(last[rows], each[cut:].logsumexp(0))
         mean[rows] += output.expectation(log_likelihood.double()) * (draws / samples)
-    return total, mean
+    noise = None
+    if half:
+        noise = (first - last + math.log((samples - half) / half)) / 2
+    return Weighted(torch.logaddexp(first, last) - math.log(samples), mean, noise)
+
+
+def _log_sums(weights: Tensor, shares: Tensor | None, draws: int) -> Tensor:
+    """log w of each draw, (draws, batch), summed over the values of a latent that is enumerated."""
+    if shares is None:
+        return weights
+    # The shares sum to one over all draws, so that a draw's own are `draws` times as large.
+    each = (weights + shares + math.log(draws)).masked_fill(shares.isneginf(), -torch.inf)
+    return each.view(draws, -1, each.shape[1]).logsumexp(1)
 
 
 def codes_a_draw(model: NeuralModel) -> int:
@@ -89,12 +125,42 @@ def numbers_a_datum(model: NeuralModel) -> int:
     return max(values, model.latent * getattr(model, "code_levels", 1) // PARAMETERS)
 
 
+def codes_at_once(model: NeuralModel, batch: Batch) -> int:
+    """How many codes are decoded together, so that memory is bounded by some hundred MB (some GB on a GPU)."""
+    codes = min(CODES_AT_ONCE, VALUES_AT_ONCE // numbers_a_datum(model))
+    if isinstance(model, DeepVAE):
+        condition = None if batch.condition is None else batch.condition[:1]
+        codes = min(codes, HIDDEN_AT_ONCE // _hidden_numbers(model, batch.x[:1], condition))
+    return max(1, codes * (ON_CUDA if batch.x.is_cuda else 1))
+
+
+@torch.no_grad()
+def _hidden_numbers(model: DeepVAE, x: Tensor, condition: Tensor | None) -> int:
+    """Numbers that are kept for one draw of one datum, about: features and levels, and the largest layer some times."""
+    features, largest = 0, 0
+
+    def see(module: nn.Module, _: object, out: object) -> None:
+        nonlocal features, largest
+        if isinstance(out, Tensor):
+            largest = max(largest, out.numel())
+            features += out.numel() if module in steps else 0
+
+    steps = set(model.way_up.steps)
+    hooks = [module.register_forward_hook(see) for module in model.modules()]
+    try:
+        model.decoder(model.encode(x, condition), condition)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return features + 8 * model.latent + 3 * largest
+
+
 def output_chunks(model: NeuralModel, batch: Batch, samples: int) -> Iterator[tuple[slice, int, Output]]:
     """The model's output for some rows of a batch and some of `samples` draws at a time: (rows, draws, output).
 
     Together they are all rows and all draws; memory is bounded whatever their numbers.
     """
-    codes = max(1, min(CODES_AT_ONCE, VALUES_AT_ONCE // numbers_a_datum(model)))
+    codes = codes_at_once(model, batch)
     enumerated = codes_a_draw(model)
     # Few data and many samples at a time: the encoder runs once for each datum and chunk.
     size = max(1, codes // (50 * enumerated if model.stochastic else 1))

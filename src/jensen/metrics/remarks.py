@@ -84,7 +84,7 @@ def conditional(model: NeuralModel) -> bool:
 def warnings(found: Evaluation, model: NeuralModel, data: SplitLike) -> list[str]:
     """What is likely to be wrong, and what to do."""
     texts = []
-    units, latent, rate = found.active_units, len(found.kl_per_dimension), found.rate
+    units, latent, rate = found.active_units, found.latent, found.rate
     if found.code_prior is not None and rate is not None and rate < COLLAPSED:
         texts.append(f"The codes have collapsed: they carry {rate:.2f} nats, so {advice(model).collapsed}")
     elif rate is not None and units is not None and (units == 0 or rate < COLLAPSED):

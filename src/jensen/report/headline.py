@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from jensen.autoencoders import VQVAE
+from jensen.autoencoders import VQVAE, DeepVAE
 from jensen.metrics import Evaluation
+from jensen.metrics.levels import ACTIVE_KL, level_rows
 from jensen.report.choices import code_words, network, objective, told
 from jensen.report.html import Row
 from jensen.report.material import HeldOut, Material
@@ -14,7 +15,13 @@ __all__ = ["headline", "notes", "summary"]
 
 
 COLLAPSED = 0.1  # nats
-OTHERS = {"vqvae": "vector-quantised auto-encoder (VQ-VAE)", "autoregressive": "autoregressive density"}
+OTHERS = {
+    "vqvae": "vector-quantised auto-encoder (VQ-VAE)",
+    "autoregressive": "autoregressive density",
+    "hvae": "hierarchical variational auto-encoder",
+    "ladder": "ladder variational auto-encoder",
+    "nvae": "deep hierarchical variational auto-encoder (NVAE)",
+}
 
 
 def summary(material: Material) -> str:
@@ -61,6 +68,9 @@ def _code(material: Material) -> str:
         return f", with {code_words(model)} integers below {model.code_levels:,} as a code"
     if not model.latent:
         return f", each value predicted from those before it by {network(material.run.config.model.autoregressive)}"
+    if isinstance(model, DeepVAE):
+        count = len(model.level_shapes)
+        return f", with {model.latent:,} latent dimensions on {count} level{'s' * (count > 1)}"
     return f", with {model.latent} latent dimensions" if model.latent else ""
 
 
@@ -96,7 +106,14 @@ def headline(evaluation: Evaluation, material: Material) -> list[Row]:
         rows.append(Row(f"{what.capitalize()} right", f"{evaluation.accuracy:.2%}", "", meaning))
     if evaluation.active_units is not None:
         meaning = "Latent dimensions that the encoder uses: their value differs from example to example."
-        rows.append(Row("Active units", f"{evaluation.active_units} of {evaluation.latent}", "", meaning))
+        if evaluation.levels:
+            meaning = (
+                "Latent dimensions that the encoder uses: their KL from what the levels above expect is over "
+                f"{ACTIVE_KL} nats."
+            )
+        active = f"{evaluation.active_units:,} of {evaluation.latent:,}"
+        rows.append(Row("Active units", active, "", meaning))
+        rows.extend(_levels(evaluation))
     if evaluation.reconstruction_error is None:
         return rows
     meaning = "Mean squared difference between each value and its reconstruction; 0 is perfect."
@@ -214,6 +231,19 @@ def _bounds(evaluation: Evaluation, material: Material) -> list[Row]:
         )
         rows.append(Row("Bits per dimension", f"{evaluation.bits_per_dim:.3f}", "bits", meaning))
     return rows
+
+
+def _levels(evaluation: Evaluation) -> list[Row]:
+    """A row for each of several levels, or where they are many for each scale."""
+    return [
+        Row(
+            f"KL, {name}",
+            value,
+            "nats",
+            f"The part of the rate that is said there; {meaning.removeprefix('nats, KL; ')}.",
+        )
+        for name, value, meaning in level_rows(evaluation.levels)
+    ]
 
 
 def _rate(evaluation: Evaluation) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, OneHotCategorical
 
+from jensen.autoencoders.hierarchy import DeepVAE
 from jensen.autoencoders.model import NeuralModel
 from jensen.bound import Level, weighted_mean
 from jensen.data import Batch
@@ -42,9 +43,9 @@ class Pool(NamedTuple):
 def encode_pool(model: NeuralModel, split: LabelledSplit, n: int = 10_000, seed: int = 0) -> Pool:
     """Codes and factors of n examples drawn without replacement, or of all if there are fewer.
 
-    A code is the posterior mean, (where a discrete latent is enumerated: over its values too); a discrete latent is one
-    code, the number of its most probable value. Conditions go to the model with their examples. The same seed
-    gives the same; torch's global generator is left as it was.
+    A code is the posterior mean (of several levels given the means of those above; where a discrete latent is
+    enumerated over its values too); a discrete latent is one code, the number of its most probable value. Conditions go
+    to the model with their examples. The same seed gives the same; torch's global generator is left as it was.
 
     Args:
         model: any with a code that is not integers alone, on any device.
@@ -83,7 +84,10 @@ def _encoded(model: NeuralModel, batch: Batch, device: torch.device) -> tuple[Te
             "disentanglement compares factors with latents that are numbers, but the codes of this model are integers "
             "that name embeddings: their size means nothing"
         )
-    codes = torch.cat([_code(level, log_weights) for level in levels], 1).float().cpu()
+    if isinstance(model, DeepVAE):  # a walk of means: draws of the levels above would be noise
+        codes = model.encode(batch.x.to(device), moved(batch.condition)).float().cpu()
+    else:
+        codes = torch.cat([_code(level, log_weights) for level in levels], 1).float().cpu()
     kl = None
     if all(level.posterior is not None and level.prior is not None for level in levels):
         nats = [_expected(log_weights, level.kl()).reshape(len(codes), -1) for level in levels]
