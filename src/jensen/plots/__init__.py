@@ -23,6 +23,16 @@ from jensen.plots.gradients import (
 from jensen.plots.images import image_grid, neighbours, reconstructions, walk
 from jensen.plots.inference import elbo_curve, ellipses, intervals, relevance, topics
 from jensen.plots.latent import kl_per_dimension, latent_space
+from jensen.plots.level_kl import kl_of_levels, kl_of_levels_over_training
+from jensen.plots.levels import (
+    drawn_below,
+    explained_by_top,
+    latent_levels,
+    level_names,
+    shown_levels,
+    top_levels,
+    top_levels_of_signals,
+)
 from jensen.plots.matrices import emission_table, loadings, states
 from jensen.plots.posterior import elbo_trace, pairs, prior_posterior
 from jensen.plots.random_latents import Decoded, LatentProbe, random_latents
@@ -44,18 +54,24 @@ __all__ = [
     "code_usage",
     "confidences",
     "curves",
+    "drawn_below",
     "elbo_curve",
     "elbo_trace",
     "ellipses",
     "emission_table",
+    "explained_by_top",
     "factor_matrix",
     "fit_frame",
     "gradient_field",
     "image_grid",
     "inpainting",
     "intervals",
+    "kl_of_levels",
+    "kl_of_levels_over_training",
     "kl_per_dimension",
+    "latent_levels",
     "latent_space",
+    "level_names",
     "loadings",
     "loglog_scaling",
     "near_and_far",
@@ -71,12 +87,15 @@ __all__ = [
     "save",
     "save_animation",
     "schedule",
+    "shown_levels",
     "signals",
     "states",
     "table_reconstructions",
     "table_samples",
     "text_lines",
     "text_pairs",
+    "top_levels",
+    "top_levels_of_signals",
     "topics",
     "tradeoff",
     "traversals",

@@ -27,7 +27,7 @@ from jensen.plots._style import (
     plain,
 )
 
-__all__ = ["kl_per_dimension", "latent_space"]
+__all__ = ["class_look", "kl_per_dimension", "latent_space", "short_name", "to_plane"]
 
 _MOST_POINTS = 5_000
 _MOST_CLASSES = 20
@@ -56,7 +56,7 @@ def latent_space(
     points = as_array("codes", codes, dimensions=2)
     classes = None if labels is None else as_labels(labels, len(points), class_names)
     total = len(points)
-    points, (x, y) = _to_plane(points)
+    points, (x, y) = to_plane(points)
     step = -(-total // _MOST_POINTS)
     points = points[::step]
     classes = None if classes is None else classes[::step]
@@ -144,7 +144,7 @@ def _bars(axes: Axes, values: Floats, used: npt.NDArray[np.bool_], rule: str) ->
         axes.axvspan(len(values) - unused + 0.5, len(values) + 0.5, color="#F1F3F5", zorder=0)
 
 
-def _to_plane(codes: Floats) -> tuple[Floats, tuple[str, str]]:
+def to_plane(codes: Floats) -> tuple[Floats, tuple[str, str]]:
     """Codes in at most two dimensions, and what to write on the axes."""
     if codes.shape[1] == 1:
         return codes, ("z", "codes")
@@ -192,12 +192,13 @@ def _size(count: int) -> float:
     return float(np.clip(14_000 / count, 6, 36))
 
 
-def _look(index: int) -> tuple[str, str]:
+def class_look(index: int) -> tuple[str, str]:
     """Colour and marker of a class: unlike in colour up to ten, in colour and shape above."""
     return CLASS_COLOURS[index % len(CLASS_COLOURS)], MARKERS[index // len(CLASS_COLOURS)]
 
 
-def _name(index: int, class_names: Sequence[str]) -> str:
+def short_name(index: int, class_names: Sequence[str]) -> str:
+    """The name of a class, cut where it is long; without names its index."""
     name = str(class_names[index]) if len(class_names) else str(index)
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
@@ -212,7 +213,7 @@ def _scatter_classes(
     present = np.unique(classes)
     for look, index in enumerate(present):
         chosen = points[classes == index]
-        colour, marker = _look(look)
+        colour, marker = class_look(look)
         axes.scatter(
             chosen[:, 0],
             chosen[:, 1],
@@ -221,24 +222,24 @@ def _scatter_classes(
             marker=marker,
             alpha=0.65,
             linewidths=0,
-            label=legend_label(_name(index, class_names)),
+            label=legend_label(short_name(index, class_names)),
         )
     middles = {index: np.median(points[classes == index], axis=0) for index in present}
     nearest = min((float(np.linalg.norm(a - b)) for a, b in combinations(middles.values(), 2)), default=extent)
-    longest = max(len(_name(index, class_names)) for index in present)
+    longest = max(len(short_name(index, class_names)) for index in present)
     crowded = nearest < _APART * extent
     if len(points) < 15 * len(present) or len(present) > 10 or longest > 12 or crowded:  # names would hide the points
         present = present[:0]
     for look, index in enumerate(present):
         middle = middles[index]
         axes.annotate(
-            _name(index, class_names),
+            short_name(index, class_names),
             (float(middle[0]), float(middle[1])),
             ha="center",
             va="center",
             fontsize=11,
             fontweight="bold",
-            color=_look(look)[0],
+            color=class_look(look)[0],
             path_effects=[withStroke(linewidth=3.5, foreground="white")],
         )
     legend = axes.legend(
@@ -275,8 +276,8 @@ def _histogram(axes: Axes, values: Floats, classes: npt.NDArray[np.int64] | None
         [values[classes == index] for index in present],
         bins=40,
         stacked=True,
-        color=[_look(look)[0] for look in range(len(present))],
-        label=[legend_label(_name(index, class_names)) for index in present],
+        color=[class_look(look)[0] for look in range(len(present))],
+        label=[legend_label(short_name(index, class_names)) for index in present],
     )
     axes.legend(fontsize=8.5, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), title="class")
 

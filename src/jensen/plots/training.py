@@ -63,8 +63,12 @@ _PARTS = _Panel(
 _LR = _Panel("Learning rate", "step size", (_Line("lr", "learning rate", COLOURS[6], "-"),))
 
 _OF_THE_BOUND = ("loss", "elbo", "iwae", "rate", "distortion", "score", "log_likelihood")
+_OF_A_LEVEL = "kl_level_"
+"""These have a picture of their own, `kl_of_levels_over_training`."""
 _MOST_PARTS = 6
 _NAMES = {
+    "balanced_rate": "KL with its levels balanced",
+    "batch_norm": "largest scales of batch normalisation, weighted",
     "capacity": "capacity that the rate is held to",
     "classification": "surprise at known labels, weighted",
     "dimension_wise_kl": "dimension-wise KL",
@@ -72,7 +76,10 @@ _NAMES = {
     "dip_off_diagonal": "penalty on covariances, weighted",
     "discriminator": "cross-entropy of the discriminator",
     "label_kl": "KL of the class from its prior",
+    "gradient_norm": "mean over steps",
     "mmd": "squared MMD of codes and prior",
+    "skipped": "left out, their gradient far too large",
+    "spectral": "largest singular values, weighted",
 }
 """What a term is called where its name with spaces would not do."""
 _SHARE = "share of examples"
@@ -81,12 +88,16 @@ _UNITS = {
     "accuracy": _SHARE,
     "mmd": "no unit, unweighted",
     "bits_per_code": "bits",
+    "gradient_norm": "norm",
+    "skipped": "steps of an epoch",
     **{f"perplexity{level}": "equally frequent codes" for level in _LEVELS},
     **{f"codes_used{level}": "share of all codes" for level in _LEVELS},
 }
 _TITLES = {
     _SHARE: "Classes told rightly",
     "bits": "What a code costs",
+    "norm": "Size of the gradient",
+    "steps of an epoch": "Steps left out",
     "equally frequent codes": "Perplexity of a batch's codes",
     "share of all codes": "Codes used in a batch",
 }
@@ -99,9 +110,9 @@ def curves(history: Mapping[str, Sequence[float]], *, title: str = "") -> Figure
     one number an epoch; a column that is missing or holds no finite number is left out, as are single values that are
     not finite (a remark counts those of training). An importance-weighted bound (``train/iwae``, ``valid/iwae``) is
     drawn with the ELBO; without either the loss is drawn. Any other ``train/NAME`` is a term of the objective and
-    drawn as a part of the code's price, six at most; then a learning rate that stays the same is not. The dotted line
-    stands at the epoch with the best validation score, whose weights are kept. Raises `ValueError` where nothing can
-    be drawn or lengths differ.
+    drawn as a part of the code's price, six at most; then a learning rate that stays the same is not. The KL of single
+    levels (``train/kl_level_1``) is left to `kl_of_levels_over_training`. The dotted line stands at the epoch with the
+    best validation score, whose weights are kept. Raises `ValueError` where nothing can be drawn or lengths differ.
     """
     columns = {
         name: as_array(f"history[{name!r}]", values, dimensions=1, finite=False)
@@ -149,7 +160,8 @@ def _panels(columns: Mapping[str, Floats]) -> list[_Panel]:
 def _term_panels(columns: Mapping[str, Floats]) -> list[_Panel]:
     """The objective's own terms, a panel for each unit."""
     names = [name.removeprefix("train/") for name in columns if name.startswith("train/")]
-    names = [name for name in names if name not in _OF_THE_BOUND][:_MOST_PARTS]
+    names = [name for name in names if not (name in _OF_THE_BOUND or name.startswith(_OF_A_LEVEL))]
+    names = [name for name in names if name != "skipped" or columns[f"train/{name}"].any()][:_MOST_PARTS]
     styles = ("-", "--", "-.", ":")
     lines: dict[str, list[_Line]] = {}
     for place, name in enumerate(names):

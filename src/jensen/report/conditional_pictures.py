@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from jensen import plots
-from jensen.autoencoders import VAE, VQVAE
+from jensen.autoencoders import VAE, VQVAE, DeepVAE
 from jensen.report.choices import decoded, draws, learn_prior
 from jensen.report.generate import fill_in, samples_by_row
 from jensen.report.html import Picture
@@ -46,13 +46,19 @@ def _who(material: Material) -> str:
 
 def _down_a_column(material: Material) -> str:
     """What samples of one column share, if that can be seen; after a space."""
-    if isinstance(material.model, VAE):
+    if isinstance(material.model, VAE | DeepVAE):
         same = "noise of z"
     elif isinstance(material.model, VQVAE) and material.model.code_prior is None:
         same = "code"
     else:
         return ""
     return f" Down a column the {same} is the same"
+
+
+def _in_columns(material: Material) -> str:
+    if isinstance(material.model, VAE):
+        return ", one z a column"
+    return ", the same noise down a column" if isinstance(material.model, DeepVAE) else ""
 
 
 def _pieces(material: Material) -> str:
@@ -80,9 +86,7 @@ def _by_class(material: Material) -> Picture:
         "Samples of each class",
         text,
         f"{len(names)} rows of {COLUMNS} decoded images, a class a row.",
-        plots.class_grid(
-            drawn, names, title="One class a row" + (", one z a column" if isinstance(material.model, VAE) else "")
-        ),
+        plots.class_grid(drawn, names, title=f"One class a row{_in_columns(material)}"),
     )
 
 

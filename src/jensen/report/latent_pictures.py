@@ -13,7 +13,7 @@ from jensen.report.generate import traverse
 from jensen.report.html import Picture
 from jensen.report.material import HeldOut, Material
 
-__all__ = ["kl", "latent_space", "traversals"]
+__all__ = ["active_units", "information", "kl", "latent_space", "traversals"]
 
 ROWS = 10
 
@@ -66,13 +66,7 @@ def _coloured(material: Material, held_out: HeldOut) -> str:
 
 def kl(held_out: HeldOut, values: Tensor, evaluation: Evaluation | None, *, learned: bool = False) -> Picture:
     """How much each latent says, as bars. `learned`: the prior is p(z | c)."""
-    variance = held_out.codes.var(0) if len(held_out.codes) > 1 else torch.zeros_like(held_out.codes[0])
-    active = variance > ACTIVE_VARIANCE
-    evaluated = information(values, evaluation)
-    if evaluation is not None and evaluation.active_units is not None and evaluated is not values:
-        # The whole split decides how many; here it is known which vary most.
-        active = torch.zeros_like(active)
-        active[variance.argsort(descending=True)[: evaluation.active_units]] = True
+    active, evaluated = active_units(held_out, values, evaluation), information(values, evaluation)
     text = (
         "How much each latent dimension says about the example. A dimension near 0 equals the prior and is ignored by "
         f"the decoder; it counts as active if its mean varies over the data (variance above {ACTIVE_VARIANCE})."
@@ -91,6 +85,23 @@ def kl(held_out: HeldOut, values: Tensor, evaluation: Evaluation | None, *, lear
         f"Bar chart of the KL divergence of {len(values)} latent dimensions, {int(active.sum())} of them active.",
         plots.kl_per_dimension(evaluated, active if len(active) == len(evaluated) else None),
     )
+
+
+def active_units(held_out: HeldOut, values: Tensor, evaluation: Evaluation | None) -> Tensor:
+    """Whether each latent varies over the data, (latent,).
+
+    Args:
+        held_out: with the codes.
+        values: the KL of each latent, (latent,).
+        evaluation: of the model, or None.
+    """
+    variance = held_out.codes.var(0) if len(held_out.codes) > 1 else torch.zeros_like(held_out.codes[0])
+    active = variance > ACTIVE_VARIANCE
+    if evaluation is not None and evaluation.active_units is not None and information(values, evaluation) is not values:
+        # The whole split decides how many; here it is known which vary most.
+        active = torch.zeros_like(active)
+        active[variance.argsort(descending=True)[: evaluation.active_units]] = True
+    return active
 
 
 def information(values: Tensor, evaluation: Evaluation | None) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from jensen.autoencoders import VAE, AutoEncoder, EncoderDecoder
+from jensen.autoencoders import VAE, AutoEncoder, DeepVAE, EncoderDecoder
 from jensen.autoencoders.model import NeuralModel
 from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.bound import Level
@@ -22,13 +22,17 @@ from jensen.training.run import Told
 __all__ = ["SHOWN", "HeldOut", "Material", "gather", "known"]
 
 MOST_EXAMPLES = 2_000
+MOST_NUMBERS = 2**24  # of codes: 64 MB
 SHOWN = 20  # reconstructions of images
 VALUES_AT_ONCE = 2**22  # of x in a batch: 16 MB
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Up to 2,000 examples of the test split, without the noise of training other than corruption."""
+    """Up to 2,000 examples of the test split, without the noise of training other than corruption.
+
+    Fewer where codes are large.
+    """
 
     x: Tensor
     """what the model saw, (N, *shape)"""
@@ -54,6 +58,19 @@ class HeldOut:
     def told(self, places: list[int] | slice) -> Tensor | None:
         """The conditions at these places."""
         return None if self.condition is None else self.condition[places]
+
+    def of_different_classes(self, count: int) -> list[int]:
+        """Places of examples, of different classes as far as there are, in the order of the split."""
+        if self.labels is None:
+            return list(range(min(count, len(self.x))))
+        firsts: dict[int, int] = {}
+        for place, label in enumerate(self.labels.tolist()):
+            firsts.setdefault(label, place)
+        chosen = list(firsts.values())[:count]
+        others = (place for place in range(len(self.x)) if place not in chosen)
+        while len(chosen) < min(count, len(self.x)):
+            chosen.append(next(others))
+        return chosen
 
     def filled(self, places: list[int] | slice, made: Tensor) -> Tensor:
         """`made` (..., B, *target_shape) with the pixels that were visible at these places as they are."""
@@ -85,6 +102,11 @@ class Material:
     def vae(self) -> VAE | None:
         """The model, where it has continuous codes with a posterior and draws data."""
         return self.model if isinstance(self.model, VAE) and self.predicts is None else None
+
+    @property
+    def deep(self) -> DeepVAE | None:
+        """The model, where its latents have levels and it draws data."""
+        return self.model if isinstance(self.model, DeepVAE) and self.predicts is None else None
 
     @property
     def predicts(self) -> str | None:
@@ -142,13 +164,13 @@ def gather(run: Run) -> Material:
 def _held_out(model: NeuralModel, data: Data) -> HeldOut:
     split = data.test
     pure = replace(split, corruption="none", target=None)
-    count = min(len(split), MOST_EXAMPLES)
+    count = min(len(split), MOST_EXAMPLES, max(SHOWN, MOST_NUMBERS // max(1, model.latent)))
     # Decoding is what takes time: of images only those that are shown.
     decoded = SHOWN if len(model.target_shape) > 1 else count
-    size = max(1, min(500, VALUES_AT_ONCE // math.prod(split.shape)))
-    names = ("x", "clean", "target", "codes", "decoded", "kl", "condition")
+    size = max(1, min(500, VALUES_AT_ONCE // max(math.prod(split.shape), model.latent)))
+    names = ("x", "clean", "target", "codes", "decoded", "condition")
     columns: dict[str, list[Tensor]] = {name: [] for name in names}
-    mask = None
+    mask, total_kl = None, None
     for start in range(0, count, size):
         places = torch.arange(start, min(start + size, count))
         batch = split.batch(places)
@@ -159,9 +181,10 @@ def _held_out(model: NeuralModel, data: Data) -> HeldOut:
             "clean": pure.batch(places).x,
             "target": batch.target,
             "codes": codes,
-            "kl": kl,
             "condition": condition,
         }
+        if kl is not None:
+            total_kl = kl.double().sum(0) + (0 if total_kl is None else total_kl)
         if start < decoded and isinstance(model, EncoderDecoder):
             shown = slice(decoded - start)
             again = model.decode(codes[shown], condition=None if condition is None else condition[shown])
@@ -178,7 +201,7 @@ def _held_out(model: NeuralModel, data: Data) -> HeldOut:
         class_names=tuple(split.class_names),
         codes=joined["codes"],
         decoded=joined.get("decoded", joined["target"][:0]),
-        kl=joined["kl"].double().mean(0) if "kl" in joined else None,
+        kl=None if total_kl is None else total_kl / count,
         total=len(split),
         condition=joined.get("condition"),
         mask=mask,
@@ -197,6 +220,11 @@ def _encode(model: NeuralModel, x: Tensor, condition: Tensor | None) -> tuple[Te
     """Codes (batch, latent), and their KL from the prior (batch, latent) where they are drawn from a density."""
     if not isinstance(model, EncoderDecoder):
         return x.new_zeros(len(x), 0), None
+    if isinstance(model, DeepVAE):
+        levels, _ = model.levels(x, condition)  # their KL is that at draws of the levels above
+        return model.encode(x, condition), model.flat(
+            [level.kl()[0].expand(len(x), *level.z.shape[2:]) for level in levels]
+        )
     if not isinstance(model, VAE):
         return model.encode(x, condition=condition), None
     posterior = model.posterior(x, condition=condition)

@@ -104,7 +104,7 @@ def _measures(material: Material) -> str:
     """What an evaluation would say."""
     if isinstance(material.model, VQVAE):
         return "its ELBO, rate and use of codes"
-    if material.vae is not None:
+    if material.vae is not None or material.deep is not None:
         return "its ELBO, log-likelihood and active units"
     return "how well it predicts" if isinstance(material.model, EncoderDecoder) else "its log-likelihood"
 

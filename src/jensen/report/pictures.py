@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from jensen import plots
-from jensen.autoencoders import VAE, VQVAE, EncoderDecoder
+from jensen.autoencoders import VAE, VQVAE, DeepVAE, EncoderDecoder
 from jensen.metrics import Evaluation
-from jensen.report import code_pictures, latent_pictures
+from jensen.report import code_pictures, latent_pictures, level_pictures
 from jensen.report.choices import decoded, draws
 from jensen.report.conditional_pictures import conditional_samples
 from jensen.report.factor_pictures import factors
@@ -40,13 +40,20 @@ def pictures(material: Material, evaluation: Evaluation | None) -> list[Picture]
 def _of_vectors(material: Material, held_out: HeldOut, evaluation: Evaluation | None) -> list[Picture]:
     """Pictures of codes that are vectors of real numbers."""
     found = []
-    if material.image and material.vae is not None:
-        found.append(_neighbours(material, material.vae, held_out))
-    found.append(latent_pictures.latent_space(material, held_out))
+    near = material.vae or material.deep
+    if material.image and near is not None:
+        found.append(_neighbours(material, near, held_out))
+    if isinstance(material.model, DeepVAE):
+        found += level_pictures.decoded_levels(material, material.model, held_out)
+        found.append(level_pictures.latent_space(material, material.model, held_out))
+    else:
+        found.append(latent_pictures.latent_space(material, held_out))
     # The ends of a walk between different visible parts would not be the two data.
     if material.image and material.predicts is None and len(held_out.x) > 1 and material.told != "part":
         found.append(_walk(material, held_out))
-    if held_out.kl is not None:
+    if isinstance(material.model, DeepVAE):
+        found += level_pictures.kl(material, material.model, held_out, evaluation)
+    elif held_out.kl is not None:
         learned = material.run.config.model.prior == "learned"
         found.append(latent_pictures.kl(held_out, held_out.kl, evaluation, learned=learned))
         if material.image and material.vae is not None:
@@ -163,7 +170,7 @@ def _samples(material: Material, held_out: HeldOut | None) -> Picture:
     return Picture(
         "samples",
         title,
-        "New rows: z drawn from N(0, I) and decoded. Means of p(x | z) are shown, so samples spread less than data by "
+        f"New rows: {draws(material)}, and decoded. Means of p(x | z) are shown, so samples spread less than data by "
         "the noise that the likelihood would add.",
         "Histograms of data and samples for each column.",
         plots.table_samples(held_out.clean, drawn),
@@ -175,14 +182,14 @@ def _by_chance(material: Material) -> str:
     return " Each is a draw from p(x | z), so that they also differ by chance." if material.draws_values else ""
 
 
-def _neighbours(material: Material, model: VAE, held_out: HeldOut) -> Picture:
-    chosen = _different_classes(held_out, 5)
+def _neighbours(material: Material, model: VAE | DeepVAE, held_out: HeldOut) -> Picture:
+    chosen = held_out.of_different_classes(5)
     near = model.neighbours(held_out.clean[chosen], NEAR, condition=held_out.told(chosen))
     return Picture(
         "neighbours",
         "New images near a datum",
-        "Each row starts from one test image (framed). The encoder answers with a mean μ and a spread σ; "
-        "the others are decoded from z′ = μ + σε with new noise ε. "
+        f"Each row starts from one test image (framed). {'At every level the' if material.deep else 'The'} encoder "
+        "answers with a mean μ and a spread σ; the others are decoded from z′ = μ + σε with new noise ε. "
         f"They should vary, and stay what they are.{_by_chance(material)}",
         f"{len(chosen)} rows, each a test image followed by {NEAR} decoded variations of it.",
         plots.neighbours(held_out.clean[chosen], held_out.filled(chosen, near), title="Variations of test images"),
@@ -191,7 +198,7 @@ def _neighbours(material: Material, model: VAE, held_out: HeldOut) -> Picture:
 
 def _walk(material: Material, held_out: HeldOut) -> Picture:
     assert isinstance(material.model, EncoderDecoder)
-    start, end = _alike(held_out) if material.told else _different_classes(held_out, 2)
+    start, end = _alike(held_out) if material.told else held_out.of_different_classes(2)
     first, last = held_out.clean[start], held_out.clean[end]
     given = held_out.told([start])
     condition = None if given is None else given[0]
@@ -201,7 +208,12 @@ def _walk(material: Material, held_out: HeldOut) -> Picture:
     text = "Codes on the way from one test image (framed) to another, decoded."
     if material.told:
         text += " The model is told the same all the way: what it is told of the first image."
-    if material.generates:
+    if isinstance(material.model, DeepVAE):
+        text += (
+            " All levels go along together: below the top, a level on the straight line between two codes need not "
+            "suit the levels above it."
+        )
+    elif material.generates:
         paths["spherical"] = material.model.interpolate(first, last, NEAR, "spherical", condition=condition)
         text += (
             " The straight path passes near the centre, where in many dimensions a normal distribution has little "
@@ -230,20 +242,6 @@ def _told(material: Material, given: Tensor | None) -> str:
     if material.told == "label":
         return f", told {names[int(given[0].argmax())]} all the way"
     return f", told {', '.join(names) or material.run.config.data.condition} of the first all the way"
-
-
-def _different_classes(held_out: HeldOut, count: int) -> list[int]:
-    """Places of examples, of different classes as far as there are, in the order of the split."""
-    if held_out.labels is None:
-        return list(range(min(count, len(held_out.x))))
-    firsts: dict[int, int] = {}
-    for place, label in enumerate(held_out.labels.tolist()):
-        firsts.setdefault(label, place)
-    chosen = list(firsts.values())[:count]
-    others = (place for place in range(len(held_out.x)) if place not in chosen)
-    while len(chosen) < min(count, len(held_out.x)):
-        chosen.append(next(others))
-    return chosen
 
 
 def _alike(held_out: HeldOut) -> tuple[int, int]:
