@@ -51,6 +51,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.vq --quick --json vq.json
 	$(BIN)/python -m benchmarks.generation --quick --json generation.json
 	$(BIN)/python -m benchmarks.vqvae --quick --json vqvae.json
+	$(BIN)/python -m benchmarks.nvae_step --quick --json nvae_step.json
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
