@@ -107,6 +107,18 @@ def test_impossible_schedules(wrong: dict[str, Any], message: str) -> None:
         (lambda: ObjectiveConfig(kind="capacity", capacity_steps=0), "capacity_steps"),
         (lambda: ObjectiveConfig(kind="dip", dip="iii"), "dip: input should be 'i' or 'ii', got 'iii'"),
         (lambda: ObjectiveConfig(kind="betavae"), "kind.*'betavae'"),
+        (
+            lambda: Config(model={"kind": "hvae"}, objective={"kind": "free-bits"}),
+            "objective free-bits takes the term of each level for a KL, but in model hvae those below the top are none",
+        ),
+        (
+            lambda: Config(model={"kind": "hvae"}, objective={"kind": "balanced"}),
+            "objective balanced takes the term of each level .* use elbo, beta, capacity or iwae, or model ladder",
+        ),
+        (
+            lambda: Config(model={"kind": "hvae"}, objective={"kind": "mmd"}),
+            "model hvae has a prior at every level that depends on those above: use elbo, beta, capacity or iwae$",
+        ),
         (lambda: DataConfig(validation=1.0), "validation"),
         (lambda: DataConfig(corruption_strength=0.0), "corruption_strength"),
         (lambda: DataConfig(limit=0), "limit"),

@@ -56,11 +56,11 @@ class Encoding(nn.Module):
 
 
 class Decoding(nn.Module):
-    """The decoder's cell, figure 3 (a), which doubles the image where `double`."""
+    """The decoder's cell, figure 3 (a), which doubles the image where `double`; its expansion is 3 near the data."""
 
-    def __init__(self, before: int, after: int, double: bool = False) -> None:
+    def __init__(self, before: int, after: int, double: bool = False, expansion: int = 6) -> None:
         super().__init__()
-        wide = 6 * before
+        wide = expansion * before
         enlarge = [nn.UpsamplingNearest2d(scale_factor=2)] if double else []
         self.body = nn.Sequential(
             *enlarge,
@@ -130,11 +130,12 @@ class PlainNVAE(nn.Module):
         ]
         widths = [scales[0][2] >> halvings - i for i in range(halvings + 1)]  # from the image's size to the groups'
         first: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1), *_same(Encoding, widths[0], stem)]
-        last: list[nn.Module] = [nn.Conv2d(widths[0], channels, 3, padding=1), nn.ReLU()]  # from its end
+        last: list[nn.Module] = [nn.Conv2d(widths[0], channels, 3, padding=1), nn.ELU()]  # from its end
         for i, (above, below) in enumerate(pairwise(widths), 1):
             count = stem if i < halvings else cells
             first += [Encoding(above, below, half=True), *_same(Encoding, below, count)]
-            last += [*_same(Decoding, above, stem), Decoding(below, above, double=True)]
+            near = [Decoding(above, above, expansion=3) for _ in range(stem)]
+            last += [*near, Decoding(below, above, double=True, expansion=3)]
         ups: list[nn.Module] = [nn.Sequential(*first)]
         downs = [Step(*groups[0][:2], nn.Sequential(*last[::-1]))]
         for (_, width, size), (latents, wider, smaller) in pairwise(groups):

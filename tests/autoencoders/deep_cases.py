@@ -23,8 +23,10 @@ SCALES = ("2x2@4", "2@6")
 
 def made(kind: str, net: str | NetConfig = "mlp", shape: tuple[int, ...] = SHAPE, **choices: Any) -> DeepVAE:
     """A small one of three levels on two scales; ELU, as of so few ReLUs all may be dead."""
-    net = NetConfig(kind=net, activation="elu") if isinstance(net, str) else net
-    sizes = {} if net.kind == "mlp" else {"downsampling": 2}
+    own = {} if net == "cells" or (net == "auto" and kind == "nvae") else {"activation": "elu"}
+    net = NetConfig.model_validate({"kind": net, **own}) if isinstance(net, str) else net
+    vectors = net.kind == "mlp" or (net.kind == "auto" and len(shape) != 3)
+    sizes = {} if vectors else {"downsampling": 2}
     return KINDS[kind](shape, **{"scales": SCALES, "net": net, **sizes, **choices})
 
 

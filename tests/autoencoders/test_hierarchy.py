@@ -13,7 +13,6 @@ from deep_cases import KINDS, NETS, PAIRS, SHAPE, Down, binary, lively, made, po
 from torch import Tensor
 
 from jensen.autoencoders import DeepVAE, make_model, resolve
-from jensen.autoencoders.hierarchy import level_kl
 from jensen.bound import importance_weighted_bound, log_weights
 from jensen.config import LIKELIHOODS, AutoregressiveConfig, Config, ModelConfig, NetConfig, Schedule
 from jensen.errors import ConfigError
@@ -51,11 +50,11 @@ def test_shapes(kind: str, net: str) -> None:
         assert [level.z.shape for level in output.levels] == [(samples, rows, *shape) for shape in shapes]
         assert output.rate().shape == output.rate(analytic=False).shape == (samples, rows)
         assert log_weights(output).shape == (samples, rows)
-        assert [kl.shape for kl in level_kl(output)] == [(rows,)] * COUNT
         report = model.report(output)
         assert list(report) == ["kl_level_1", "kl_level_2", "kl_level_3"]  # level 1 is nearest the data
         torch.testing.assert_close(sum(report.values()), output.average(output.rate()), rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(report["kl_level_3"], level_kl(output)[0].mean())
+        top = output.levels[0].kl().flatten(2).sum(2).mean()
+        torch.testing.assert_close(report["kl_level_3"], top)
 
 
 @pytest.mark.parametrize(("kind", "net"), PAIRS)
@@ -122,6 +121,39 @@ def test_reconstruction_from_the_top_levels(kind: str, net: str) -> None:
         assert not torch.equal(model.reconstruct(x, top=top), model.reconstruct(1 - x, top=top))
         assert not torch.equal(*(model.reconstruct(x, top=top, temperature=0.5) for _ in range(2)))
     assert torch.equal(*(model.reconstruct(x, temperature=0.5) for _ in range(2)))  # nothing is drawn
+
+
+@pytest.mark.parametrize(("kind", "net"), PAIRS)
+def test_codes_completed_from_the_top_levels(kind: str, net: str) -> None:
+    """Levels below are their priors' means, given what stands above and the condition; nothing is drawn."""
+    model, told = lively(made(kind, net, condition_shape=(2,))), torch.randn(4, 2, dtype=torch.float64)
+    given = model.levels_of(codes(model, 4))
+    state = torch.get_rng_state()
+    for count in range(1, COUNT + 1):
+        found = model.levels_of(model.completed(given[:count], told))
+        priors = Down(model, found, told).priors
+        for i, z in enumerate(found):
+            torch.testing.assert_close(z, given[i] if i < count else priors[i][0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("conditioning", ["embedding", "film"])
+@pytest.mark.parametrize("net", NETS)
+def test_encoder_and_decoder_learn_embeddings_of_their_own(net: str, conditioning: str) -> None:
+    model = made("nvae", net, condition_shape=(3,), conditioning=conditioning)
+    up, down = model.way_up.embedding, model.way_down.embedding
+    assert up is not None
+    assert down is not None
+    pairs = list(zip(up.parameters(), down.parameters(), strict=True))
+    assert pairs
+    assert all(one is not other and not torch.equal(one, other) for one, other in pairs)
+    told = torch.randn(4, 3)
+    latent = torch.randn(4, model.latent)
+    before = model.decode(latent, condition=told)
+    with torch.no_grad():
+        for parameter in up.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(model.decode(latent, condition=told), before)
 
 
 @pytest.mark.parametrize(("kind", "net"), PAIRS)

@@ -14,7 +14,7 @@ from jensen.autoencoders import NVAE, DeepVAE, HierarchicalVAE
 from jensen.bound import importance_weighted_bound, log_weights
 from jensen.config import NetConfig
 from jensen.likelihoods import Gaussian
-from jensen.objectives import Elbo, Iwae, elbo_terms
+from jensen.objectives import Elbo, FreeBits, Iwae, Objective, elbo_terms
 
 
 def tiny(kind: str, net: str) -> DeepVAE:
@@ -96,6 +96,29 @@ def test_rate_in_closed_form_has_the_mean_of_its_draws(kind: str, net: str) -> N
         error = difference.std(0) / math.sqrt(samples)
         assert bool((difference.mean(0).abs() <= 5 * error).all())
     assert bool((closed.mean(0) > 0).all())
+
+
+@pytest.mark.parametrize("objective", [Elbo(samples=2), FreeBits(samples=2, free_bits=0.05), Iwae(samples=3)])
+@pytest.mark.parametrize(("kind", "net"), PAIRS)
+def test_gradients_are_those_of_finite_differences(kind: str, net: str, objective: Objective) -> None:
+    """Of the loss at fixed noise, along a random direction of all weights: no path back is cut or counted twice."""
+    model, x, step = lively(made(kind, net), 0.8), binary(3), 1e-6
+
+    def loss() -> Tensor:
+        torch.manual_seed(5)
+        return objective(model(x, samples=objective.samples)).value
+
+    parameters = list(model.parameters())
+    gradients = torch.autograd.grad(loss(), parameters)
+    direction = [torch.randn_like(parameter) for parameter in parameters]
+    expected = sum((g * v).sum().item() for g, v in zip(gradients, direction, strict=True))
+    found = []
+    with torch.no_grad():
+        for move in (step, -2 * step):
+            for parameter, v in zip(parameters, direction, strict=True):
+                parameter.add_(move * v)
+            found.append(loss().item())
+    assert (found[0] - found[1]) / (2 * step) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 X, TOP, LOW = 4, 2, 2

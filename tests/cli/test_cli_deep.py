@@ -113,6 +113,14 @@ def test_a_temperature_a_level(jensen: Jensen, ladder: Path, tmp_path: Path) -> 
     assert (model.sample(5, 0.4) - expected).abs().max() > 1e-3
 
 
+def test_at_temperature_0_all_are_the_mean(jensen: Jensen, ladder: Path, tmp_path: Path) -> None:
+    for name, flag in (("one", "0"), ("each", "0,0")):
+        said = jensen("sample", ladder, "-n", "3", "--temperature", flag, "-o", tmp_path / f"{name}.npz")
+        assert said.code == 0, said.err
+        found = _images(tmp_path / f"{name}.npz")
+        torch.testing.assert_close(found, _model(ladder).sample(1, 0.0).expand_as(found))
+
+
 def test_readjusted_samples_are_those_of_python(jensen: Jensen, ladder: Path, tmp_path: Path) -> None:
     for name, more in (("as-it-is", []), ("readjusted", ["--readjust"])):
         assert (
@@ -141,7 +149,7 @@ def test_what_sample_refuses(jensen: Jensen, ladder: Path, digits: Path, nvae: P
     _refused(jensen, "has 2 levels, so give one number or 2", "sample", ladder, "--temperature", "1,2,3")
     _refused(jensen, "of model vae, has one: give one number", "sample", digits, "--temperature", "1,2")
     _refused(jensen, "should be positive", "sample", ladder, "--temperature", "1,-2")
-    _refused(jensen, "should be positive", "sample", ladder, "--temperature", "0")
+    _refused(jensen, "should be positive, got 0", "sample", digits, "--temperature", "0")
     _refused(jensen, "a number, or several with commas", "sample", ladder, "--temperature", "1,")
     _refused(jensen, "is of model vae", "sample", digits, "--readjust")
     _refused(jensen, "jensen inpaint", "sample", nvae)
@@ -208,6 +216,8 @@ def test_codes_that_do_not_fit(jensen: Jensen, ladder: Path, digits: Path, tmp_p
     for flag, words in (("3", "'3' is no level"), ("0", "'0' is no level"), ("2,2", "given twice"), ("x", "no level")):
         _refused(jensen, words, "encode", ladder, "--split", "test", "--levels", flag, "-o", tmp_path / "a.npz")
     _refused(jensen, "of model vae", "encode", digits, "--split", "test", "--levels", "1", "-o", tmp_path / "a.npz")
+    _refused(jensen, "'4' is no level", "encode", ladder, "--levels", "4", "-o", tmp_path / "a.npz")
+    _refused(jensen, "give either files or --split", "encode", ladder, "--levels", "1", "-o", tmp_path / "a.npz")
     codes, out = tmp_path / "codes.npz", tmp_path / "out.npz"
     good = {"level_1": np.zeros((2, 6), np.float32), "level_2": np.zeros((2, 3), np.float32)}
     for change, words in (

@@ -59,11 +59,23 @@ def test_objectives(kind: str, jensen: Jensen, tmp_path: Path) -> None:
     meaning = {
         "beta": "beta 2; normalised (x 2 latents / 64 values of a datum): 0.0625",
         "capacity": "0 to 5 nats",
-        "balanced": "levels are balanced while kl_weight is below 1: at most 10 steps",
+        "balanced": "levels are balanced while kl_weight is below 1: at most 10 steps (of one level: the ELBO)",
     }
     assert meaning.get(kind, "") in said.err  # at the start
     assert meaning.get(kind, "") in said.out  # and beside the result
     assert ("\nobjective " in said.out) == (kind in {*meaning, "total-correlation"})
+
+
+def test_balancing_that_never_is_says_which_flags_it_takes(jensen: Jensen, tmp_path: Path) -> None:
+    flags = ("--epochs", "1", "--limit", "64", *SMALL, "--objective", "balanced")
+    advice = "--kl-weight-schedule linear --kl-weight-share 0.3"
+    said = jensen("train", *flags, "--run", tmp_path / "flat")
+    assert said.code == 0
+    assert all("this is the ELBO: " in text and advice in text for text in (said.out, said.err))
+    said = jensen("train", *flags, *advice.split(), "--run", tmp_path / "rising")
+    assert said.code == 0
+    assert advice not in said.err
+    assert "levels are balanced while kl_weight is below 1" in said.err
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from jensen.config import PRESETS, Config, Schedule, preset
 from jensen.config.scales import parse_scales
 from jensen.data import list_datasets
 from jensen.errors import ConfigError
-from jensen.nn.rungs import layout_of
+from jensen.nn.layout import layout_of
 from jensen.training import DataFacts
 
 SHAPES = {info.name: (info.shape, info.levels) for info in list_datasets()}

@@ -32,8 +32,13 @@ def test_what_is_no_word_is_refused_by_its_name(word: str) -> None:
 
 @pytest.mark.parametrize("word", ["0@5", "5@0", "0x5@5"])
 def test_zeros_are_refused(word: str) -> None:
-    with pytest.raises(ValueError, match=f"scale '{word}' should have no zeros"):
+    with pytest.raises(ValueError, match=f"scale '{word}' should have no zeros, e.g. 64@512 or 10x20@64"):
         parse_scales([word])
+
+
+def test_one_string_is_not_taken_for_many_words() -> None:
+    with pytest.raises(ValueError, match=r"several words, e.g. \['64@512'\], but is the string '64@512'"):
+        parse_scales("64@512")
 
 
 def test_no_words_are_refused() -> None:
@@ -87,8 +92,11 @@ def test_objectives_of_one_code_are_refused(kind: str, objective: str) -> None:
         Config(model={"kind": kind}, objective={"kind": objective})
 
 
-@pytest.mark.parametrize("kind", DEEP)
-@pytest.mark.parametrize("objective", ["elbo", "iwae", "beta", "capacity", "free-bits", "balanced"])
+@pytest.mark.parametrize(
+    ("kind", "objective"),
+    [(kind, objective) for kind in DEEP for objective in ("elbo", "iwae", "beta", "capacity")]
+    + [(kind, objective) for kind in ("ladder", "nvae") for objective in ("free-bits", "balanced")],
+)
 def test_a_whole_run_goes_to_yaml_and_back(kind: str, objective: str) -> None:
     model = {"kind": kind, "scales": ("2x3@4", "1@2"), "stem": 2, "spectral": 0.1, "downsampling": 2}
     config = Config(model=model, objective={"kind": objective}, data={"condition": "label"})

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from jensen.autoencoders import VAE, LadderVAE
+from jensen.autoencoders.hierarchy import WayDown, WayUp
 from jensen.autoencoders.hvae import HierarchicalVAE
 from jensen.config import NetConfig
 from jensen.data import Batch
-from jensen.metrics import Evaluation, evaluate, importance, importance_weighted_log_likelihood
-from jensen.metrics.levels import LevelUse, UnitTally, level_rows, level_uses
+from jensen.metrics import Evaluation, evaluate, evaluation, importance, importance_weighted_log_likelihood
+from jensen.metrics.levels import LevelUse, UnitTally, drawn_below, level_rows, level_uses
 
 
 @dataclass
@@ -110,6 +112,14 @@ def test_many_latents_are_not_told_one_by_one() -> None:
     assert [use.latent for use in found.levels] == [64, 9 * 256]
 
 
+def set_head(layer: torch.nn.Module, slope: float, sigma: float) -> None:
+    """N(slope z, sigma^2), of z + 50."""
+    assert isinstance(layer, torch.nn.Linear)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[slope], [0.0]]))
+        layer.bias.copy_(torch.tensor([-50.0 * slope, 5.0 * math.atanh(math.log(sigma) / 5.0)]))
+
+
 def linear_hierarchy() -> HierarchicalVAE:
     """p(z_2) = N(0, 1), p(z_1 | z_2) = N(0.8 z_2, 0.6^2), p(x | z_1) = N(z_1, 0.5^2): x is N(0, 1.25)."""
     from jensen.likelihoods import Gaussian
@@ -120,9 +130,6 @@ def linear_hierarchy() -> HierarchicalVAE:
             torch.nn.init.zeros_(module.weight)
             torch.nn.init.zeros_(module.bias)
 
-    def softly(log_sigma: float) -> float:
-        return 5.0 * math.atanh(log_sigma / 5.0)
-
     def through(step: torch.nn.Module, last: torch.nn.Linear | None) -> None:
         first = next(module for module in step.modules() if isinstance(module, torch.nn.Linear))
         torch.nn.init.ones_(first.weight)
@@ -131,20 +138,46 @@ def linear_hierarchy() -> HierarchicalVAE:
             torch.nn.init.ones_(last.weight)
             torch.nn.init.constant_(last.bias, -50.0)
 
-    def head(layer: torch.nn.Linear, slope: float, sigma: float) -> None:
-        with torch.no_grad():
-            layer.weight.copy_(torch.tensor([[slope], [0.0]]))
-            layer.bias.copy_(torch.tensor([-50.0 * slope, softly(math.log(sigma))]))
-
     top, low = model.way_down.steps
     through(top, None)
     through(low, [module for module in low.modules() if isinstance(module, torch.nn.Linear)][-1])
     for step in model.way_up.steps:
         through(step, None)
-    head(model.way_down.heads[0].out, 0.8, 0.6)  # type: ignore[arg-type]
-    head(model.way_up.heads[0].out, 0.8, math.sqrt(0.2))  # type: ignore[arg-type]  # p(z_1 | x)
-    head(model.way_up.heads[1].out, 0.8, 0.6)  # type: ignore[arg-type]  # p(z_2 | z_1)
+    set_head(out_of(model.way_down, 0), 0.8, 0.6)
+    set_head(out_of(model.way_up, 0), 0.8, math.sqrt(0.2))  # p(z_1 | x)
+    set_head(out_of(model.way_up, 1), 0.8, 0.6)  # p(z_2 | z_1)
     return model
+
+
+def out_of(way: WayUp | WayDown, level: int) -> torch.nn.Module:
+    """The last layer of a head."""
+    out = way.heads[level].out
+    assert isinstance(out, torch.nn.Module)
+    return out
+
+
+def test_terms_of_hvae_below_the_top_are_no_kls() -> None:
+    """q(z_1 | x) = N(0, 1), q(z_2 | z_1) = N(z_1, s^2), p(z_1 | z_2) = N(z_2, s^2): log s, and s^2 / 2 - log s."""
+    model, s = linear_hierarchy(), 0.1
+    set_head(out_of(model.way_down, 0), 1.0, s)
+    set_head(out_of(model.way_up, 0), 0.0, 1.0)
+    set_head(out_of(model.way_up, 1), 1.0, s)
+    found = evaluate(model, Images(torch.randn(3000, 1), None, "none"), samples=2)
+    top, low = (use.kl for use in found.levels)
+    assert low == pytest.approx(math.log(s), abs=0.1)
+    assert top == pytest.approx(s**2 / 2 - math.log(s), abs=0.1)
+    assert top + low == pytest.approx(s**2 / 2, abs=0.1)
+    assert found.rate == pytest.approx(top + low, abs=1e-4)
+    assert [use.active_units for use in found.levels] == [1, 0]
+    assert [note.split(":")[0] for note in found.notes] == [drawn_below("hvae", 2).split(":")[0]]
+    assert "no KL" in found.notes[0]
+
+
+def test_only_hvae_has_terms_that_are_no_kls() -> None:
+    assert evaluate(small_ladder(), Images(torch.rand(5, 1, 4, 4).round()), samples=2).notes == []
+    assert drawn_below("hvae", 1) == drawn_below("nvae", 2) == ""
+    one = HierarchicalVAE((1, 4, 4), ("3@8",), net="mlp")
+    assert evaluate(one, Images(torch.rand(5, 1, 4, 4).round()), samples=2).notes == []
 
 
 def test_exact_posteriors_of_two_levels_give_the_likelihood_itself() -> None:
@@ -190,3 +223,91 @@ def test_chunks_are_as_small_as_the_nets_are_large(monkeypatch: pytest.MonkeyPat
     chunks = [draws * len(x[rows]) for rows, draws, _ in importance.output_chunks(model, batch, 25)]
     assert max(chunks) <= 13
     assert sum(chunks) == 50
+
+
+@pytest.mark.parametrize("codes", [2, 3, 200])
+@pytest.mark.parametrize("samples", [6, 7])
+def test_noise_is_of_halves_whatever_the_chunks(codes: int, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the weights of all draws; of 7 the halves are 3 and 4."""
+    recorded: list[Tensor] = []
+    original = importance.log_weights
+
+    def log_weights(*given: Any) -> Tensor:
+        recorded.append(original(*given))
+        return recorded[-1]
+
+    monkeypatch.setattr(importance, "log_weights", log_weights)
+    monkeypatch.setattr(importance, "CODES_AT_ONCE", codes)
+    model, x = VAE((1, 4, 4), 2, net=NetConfig(width=8)), torch.rand(3, 1, 4, 4).round()
+    with torch.no_grad():
+        found = importance.by_importance_sampling(model, Batch(x, x, None, torch.arange(3)), samples)
+    assert len(recorded) == (1 if codes == 200 else 3 * math.ceil(samples / codes))
+    each = torch.cat([part.T.flatten() for part in recorded]).view(3, samples).double()  # draws of the first, ...
+    half = samples // 2
+    first, last = each[:, :half].exp().mean(1).log(), each[:, half:].exp().mean(1).log()
+    factor = math.sqrt(4 * half * (samples - half)) / samples
+    assert found.noise is not None
+    torch.testing.assert_close(found.noise, factor * (first - last) / 2, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found.bound, each.exp().mean(1).log(), rtol=1e-9, atol=1e-12)
+
+
+def test_noise_of_a_mean_over_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[Tensor] = []
+    original = importance.by_importance_sampling
+
+    def sampled(*given: Any) -> importance.Weighted:
+        weighted = original(*given)
+        assert weighted.noise is not None
+        recorded.append(weighted.noise)
+        return weighted
+
+    monkeypatch.setattr(evaluation, "by_importance_sampling", sampled)
+    found = evaluate(small_ladder(), Images(torch.rand(9, 1, 4, 4).round()), samples=7)
+    every = torch.cat(recorded)
+    assert found.log_likelihood_noise == pytest.approx(every.square().sum().sqrt().item() / 9, rel=1e-9)
+
+
+def with_batch_norm() -> LadderVAE:
+    torch.manual_seed(0)
+    net = NetConfig(kind="mlp", normalisation="batch")
+    return LadderVAE((1, 4, 4), ("3@8", "2@8"), net=net).train()
+
+
+def test_the_probe_of_memory_leaves_modes_and_statistics() -> None:
+    model, x = with_batch_norm(), torch.rand(6, 1, 4, 4).round()
+    model.way_up.steps[0].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    assert len(set(modes)) == 2
+    importance.codes_at_once(model, Batch(x, x, None, torch.arange(6)))
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_modes_come_back_where_the_probe_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = with_batch_norm(), torch.rand(6, 1, 4, 4).round()
+    monkeypatch.setattr(model, "encode", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        importance.codes_at_once(model, Batch(x, x, None, torch.arange(6)))
+    assert all(module.training for module in model.modules())
+
+
+def test_likelihood_in_training_mode_counts_what_it_is_given_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(6, 1, 4, 4).round()
+
+    def found() -> tuple[Tensor, dict[str, Tensor]]:
+        model = with_batch_norm()
+        return importance_weighted_log_likelihood(model, x, samples=4), model.state_dict()
+
+    value, state = found()
+    monkeypatch.setattr(importance, "_hidden_numbers", lambda *_: 1)
+    expected, without = found()
+    torch.testing.assert_close(value, expected, rtol=0, atol=0)
+    assert {int(count) for name, count in state.items() if name.endswith("num_batches_tracked")} == {1}
+    assert all(torch.equal(value, without[name]) for name, value in state.items())
+
+
+def test_numbers_inside_the_nets_by_hand() -> None:
+    """Features of each step up, eight of each latent, and three times the largest layer, p(x | z)."""
+    model = LadderVAE((1, 4, 4), ("3@8", "2@5"), net=NetConfig(kind="mlp", activation="tanh"))
+    assert importance._hidden_numbers(model, torch.rand(1, 1, 4, 4), None) == (8 + 5) + 8 * (3 + 2) + 3 * 16

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jensen.nn.cells import Cell, DecoderCell, Depthwise, EncoderCell, SqueezeExcitation, _LowPrecisionDepthwise
+from jensen.nn.cells import Cell, DecoderCell, EncoderCell
 from jensen.nn.condition import Film
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -154,16 +154,6 @@ def test_what_cannot_be() -> None:
         DecoderCell(4, 4)(torch.randn(1, 4, 1, 1))
 
 
-def test_gates_lie_between_zero_and_one() -> None:
-    layer = SqueezeExcitation(6)
-    x = 5 * torch.randn(50, 6, 3, 3)
-    gate = layer.gate(x)
-    assert gate.shape == (50, 6, 1, 1)
-    assert ((gate > 0) & (gate < 1)).all()
-    assert gate.std(0).min() > 0
-    torch.testing.assert_close(layer(x), x * gate)
-
-
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("name", "embedding"), list(itertools.product(MAKERS, [0, 3])))
 def test_checkpointing_changes_nothing(name: str, embedding: int, device: str) -> None:
@@ -241,30 +231,6 @@ def test_half_precision(name: str, checkpointing: bool, device: str) -> None:
     assert (got - wanted).norm() <= 0.05 * wanted.norm()
     for buffer, other_buffer in zip(cell.buffers(), exact.buffers(), strict=True):
         torch.testing.assert_close(buffer, other_buffer, rtol=0.02, atol=0.02)
-
-
-@pytest.mark.parametrize(("kernel", "size"), [(3, (1, 1)), (5, (2, 3)), (5, (7, 4))])
-def test_gradients_of_the_depthwise_convolution(kernel: int, size: tuple[int, int]) -> None:
-    layer = Depthwise(4, kernel).double()
-    x = torch.randn(3, 4, *size, dtype=torch.float64, requires_grad=True)
-    function = _LowPrecisionDepthwise.apply
-    torch.testing.assert_close(function(x, layer.weight), layer(x))  # type: ignore[no-untyped-call]
-    assert torch.autograd.gradcheck(function, (x, layer.weight))
-
-
-def test_depthwise_convolution_under_autocast_is_as_exact_as_torchs() -> None:
-    layer = Depthwise(12, 5)
-    exact = copy.deepcopy(layer).double()
-    x = torch.randn(16, 12, 9, 9).to(memory_format=torch.channels_last)
-
-    def gradient(layer: Depthwise, forward: Callable[[Depthwise, Tensor], Tensor], x: Tensor) -> Tensor:
-        y = forward(layer, x)
-        return torch.autograd.grad(y.float().square().sum(), layer.weight)[0].double()
-
-    truth = gradient(exact, Depthwise.forward, x.double())
-    with torch.autocast("cpu", torch.bfloat16):
-        errors = [(gradient(layer, way, x) - truth).norm() for way in (Depthwise.forward, nn.Conv2d.forward)]
-    assert errors[0] < 1.5 * errors[1] < 0.02 * truth.norm()
 
 
 @pytest.mark.parametrize("name", MAKERS)

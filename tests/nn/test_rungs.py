@@ -1,4 +1,4 @@
-"""Blocks of a hierarchy: sizes of levels, what its steps see, and how a condition enters."""
+"""Blocks of a hierarchy: what its steps are made of and see, and how a condition enters."""
 
 from __future__ import annotations
 
@@ -7,63 +7,18 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from jensen.config import NetConfig
 from jensen.config.scales import parse_scales
-from jensen.errors import ConfigError
 from jensen.nn import Film
-from jensen.nn.rungs import Cells, Dense, Down, Embedding, Head, Layout, Residual, layout_of
-
-BLOCKS = {"mlp": Dense, "conv": Residual, "cells": Cells}
+from jensen.nn.cells import DecoderCell
+from jensen.nn.layout import Layout, layout_of
+from jensen.nn.rungs import BLOCKS, Cells, Dense, Down, Head, Residual
 
 
 def laid_out(kind: str, size: tuple[int, int] = (9, 6), words: tuple[str, ...] = ("2x3@4", "1@6")) -> Layout:
     return layout_of(parse_scales(words), () if kind == "mlp" else size, 2)
-
-
-def test_levels_of_vectors() -> None:
-    layout = layout_of(parse_scales(["2x3@10", "1@5"]), (), 4)
-    assert layout.stem == ()
-    assert [(rung.latents, rung.width, rung.shape) for rung in layout.rungs] == [
-        (3, 10, (3,)),
-        (3, 10, (3,)),
-        (1, 5, (1,)),
-    ]
-
-
-def test_levels_on_grids_halve_from_scale_to_scale() -> None:
-    layout = layout_of(parse_scales(["2x3@16", "1@32"]), (28, 28), 4)
-    assert [rung.shape for rung in layout.rungs] == [(3, 7, 7), (3, 7, 7), (1, 3, 3)]
-    assert [(rung.size, rung.width, rung.latents) for rung in layout.stem] == [((28, 28), 4, 0), ((14, 14), 8, 0)]
-
-
-@pytest.mark.parametrize(
-    ("size", "downsampling", "sizes"),
-    [
-        ((7, 9), 1, [(7, 9), (3, 4), (1, 2)]),
-        ((33, 20), 2, [(16, 10), (8, 5), (4, 2)]),
-        ((33, 20), 4, [(8, 5), (4, 2), (2, 1)]),
-    ],
-)
-def test_odd_sizes_are_rounded_down(size: tuple[int, int], downsampling: int, sizes: list[tuple[int, int]]) -> None:
-    assert [rung.size for rung in layout_of(parse_scales(["1@2"] * 3), size, downsampling).rungs] == sizes
-
-
-def test_a_narrow_stem_has_a_channel() -> None:
-    assert [rung.width for rung in layout_of(parse_scales(["1@2"]), (16, 16), 8).stem] == [1, 1, 1]
-
-
-def test_too_many_scales_for_the_data() -> None:
-    with pytest.raises(ConfigError, match="data of 28x20 cannot be halved 5 times, which 4 scales with downsampling 4"):
-        layout_of(parse_scales(["1@2"] * 4), (28, 20), 4)
-    assert len(layout_of(parse_scales(["1@2"] * 3), (28, 20), 4).rungs) == 3
-
-
-@pytest.mark.parametrize("downsampling", [0, 3, -4])
-def test_downsampling_is_a_power_of_two(downsampling: int) -> None:
-    with pytest.raises(ValueError, match=f"power of 2 .* got {downsampling}$"):
-        layout_of(parse_scales(["1@2", "1@2"]), (28, 28), downsampling)
 
 
 @pytest.mark.parametrize("from_codes", [False, True])
@@ -102,7 +57,7 @@ def test_depth_is_blocks_a_level_and_stem_blocks_a_size_above(kind: str, depth: 
     layout = layout_of(parse_scales(["2x1@8"]), (8, 8), 4)
     blocks = BLOCKS[kind](NetConfig(depth=depth), layout, 0, False, stem)
     usual = {"conv": 1, "cells": 2}[kind] if depth is None else depth
-    kept = type(blocks.keep_up(8)), type(blocks.keep_down(8))
+    kept = type(blocks.keep_up(8)), type(blocks.keep_down(layout.rungs[0]))
 
     def of_kind(net: nn.Module, kind: type[nn.Module]) -> int:
         return sum(isinstance(module, kind) for module in net.modules())
@@ -114,6 +69,47 @@ def test_depth_is_blocks_a_level_and_stem_blocks_a_size_above(kind: str, depth: 
     assert of_kind(blocks.up(1, (1, 8, 8), False), kept[0]) == usual
     assert of_kind(blocks.down(1, (1, 8, 8)).blocks, kept[1]) == usual
     assert of_kind(blocks.down(0, (1, 8, 8)).blocks, kept[1]) == above + halvings
+
+
+def expansions(net: nn.Module) -> list[int]:
+    """Channels of the depthwise convolution of each decoder cell over those of its input."""
+    found = []
+    for cell in net.modules():
+        if isinstance(cell, DecoderCell):
+            first, depthwise, *_ = (m for m in cell.f if isinstance(m, nn.Conv2d))
+            assert first.out_channels == depthwise.in_channels == depthwise.groups
+            found.append(first.out_channels // first.in_channels)
+    return found
+
+
+def test_cells_of_the_way_down_are_widened_six_times_on_the_scales_and_three_near_the_data() -> None:
+    layout = layout_of(parse_scales(["2x1@8", "1@8"]), (16, 16), 4)
+    blocks = Cells(NetConfig(depth=2), layout, 0, False, 1)
+    assert expansions(blocks.down(2, (1, 16, 16))) == [6, 6, 6]  # one that enlarges, from scale to scale, and two
+    assert expansions(blocks.down(1, (1, 16, 16))) == [6, 6]
+    assert expansions(blocks.down(0, (1, 16, 16))) == [3, 3, 3, 3]  # at each of two sizes one that enlarges and one
+    whole = Cells(NetConfig(depth=2), layout_of(parse_scales(["1@8"]), (8, 8), 1), 0, False)
+    assert expansions(whole.down(0, (1, 8, 8))) == [6, 6]  # latents lie on the data's own grid
+
+
+@pytest.mark.parametrize("kind", ["conv", "cells"])
+def test_posterior_of_the_top_has_a_layer_more(kind: str) -> None:
+    """ELU, 1x1 convolution, ELU before the 3x3 convolution that heads of all levels end in."""
+    layout = laid_out(kind)
+    blocks = BLOCKS[kind](NetConfig(), layout, 0, False)
+    *below, top = (blocks.posterior(i, False).double() for i in range(len(layout.rungs)))
+    x = torch.randn(3, 6, 2, 1, dtype=torch.float64)
+    weight, bias, last, last_bias = top.parameters()
+
+    def elu(values: Tensor) -> Tensor:
+        return torch.where(values > 0, values, values.exp() - 1)
+
+    hidden = torch.einsum("oi,nihw->nohw", weight[:, :, 0, 0], elu(x)) + bias[:, None, None]
+    torch.testing.assert_close(top(x), nn.functional.conv2d(elu(hidden), last, last_bias, padding=1))
+    for head in below:
+        only, only_bias = head.parameters()
+        x = torch.randn(3, 4, 4, 3, dtype=torch.float64)
+        torch.testing.assert_close(head(x), nn.functional.conv2d(x, only, only_bias, padding=1))
 
 
 @pytest.mark.parametrize("depth", [None, 1, 3])
@@ -177,22 +173,3 @@ def test_a_step_down_sees_state_and_latents_side_by_side_or_latents_alone() -> N
     assert isinstance(alone, Down)
     z = torch.randn(2, 3)
     assert torch.equal(alone(torch.randn(2, 4), z), alone(None, z))
-
-
-@pytest.mark.parametrize(
-    ("shape", "conditioning", "size"),
-    [
-        ((7,), "concat", 7),
-        ((7,), "embedding", 16),
-        ((7,), "film", 16),
-        ((1, 5, 5), "concat", 64),
-        ((2, 5, 4), "film", 64),
-    ],
-)
-def test_embeddings_have_the_size_they_say(shape: tuple[int, ...], conditioning: str, size: int) -> None:
-    embedding = Embedding(NetConfig(), shape, conditioning)
-    assert embedding.size == size
-    assert embedding(torch.rand(3, *shape)).shape == (3, size)
-    if conditioning == "concat" and len(shape) == 1:
-        condition = torch.rand(3, *shape)
-        assert torch.equal(embedding(condition), condition)

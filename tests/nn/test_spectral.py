@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from jensen.nn import spectral
 from jensen.nn.spectral import SpectralNorms, batch_norm_scales
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
@@ -83,6 +84,7 @@ def test_a_transposed_convolution_is_that_of_its_transpose(groups: int) -> None:
 def test_it_follows_moving_weights() -> None:
     """From one start to another in 300 steps, with one iteration a step."""
     owner, end = Owner(1), Owner()
+    owner()
     start = copy.deepcopy(owner)
     for step in range(301):
         with torch.no_grad():
@@ -145,9 +147,12 @@ def test_a_weight_that_is_not_finite_shows_and_leaves_no_trace() -> None:
         torch.testing.assert_close(converged(norms, layer), exact(layer), rtol=1e-4, atol=0)
 
 
-def test_the_state_goes_on_bit_for_bit() -> None:
+@pytest.mark.parametrize("calls", [0, 1, 3])
+def test_the_state_goes_on_bit_for_bit(calls: int) -> None:
     owner, resumed = Owner(1), Owner(1)
-    owner()
+    resumed()  # of other weights
+    for _ in range(calls):
+        owner()
     state = owner.state_dict()
     assert not any("spectral" in name for name, _ in owner.named_parameters())
     assert sum(name.startswith("spectral.") for name in state) == 3
@@ -155,6 +160,37 @@ def test_the_state_goes_on_bit_for_bit() -> None:
     for _ in range(3):
         assert owner().item() == resumed().item()
     assert all(torch.equal(a, b) for a, b in zip(owner.buffers(), resumed.buffers(), strict=True))
+
+
+def test_the_first_call_starts_from_scratch_and_the_next_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 iterations before those of every call, made by no construction, as what is loaded may take their place."""
+    made: list[int] = []
+    iterated = spectral._iterated
+
+    def counted(weights: Tensor, u: Tensor, iterations: int) -> Tensor:
+        made.append(iterations)
+        return iterated(weights, u, iterations)
+
+    monkeypatch.setattr(spectral, "_iterated", counted)
+    owner, loaded = Owner(), Owner()
+    assert not made
+    owner()
+    loaded.load_state_dict(owner.state_dict())
+    owner()
+    loaded()
+    groups = 3
+    assert made == [44] * groups + [4] * 2 * groups
+
+
+def test_it_is_made_on_the_default_device() -> None:
+    with torch.device("meta"):
+        owner = Owner()
+    assert {buffer.device.type for buffer in owner.buffers()} == {"meta"}
+    owner.to_empty(device="cpu")
+    for tensor in (*owner.parameters(), *owner.buffers()):
+        tensor.data.zero_()
+    nn.init.normal_(owner.net[3].weight)
+    torch.testing.assert_close(owner(), exact(owner.net), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda owner: AveragedModel(owner).module])

@@ -174,9 +174,9 @@ def test_enumerated_samples_count_by_their_weight(forms: dict[str, Callable[[], 
 @pytest.mark.parametrize(
     ("schedule", "words"),
     [
-        (Schedule(), "this is the ELBO"),
-        (Schedule(kind="linear", start=1.0, end=0.5, steps=3), "this is the ELBO"),
-        (WARM_UP, "below 1: at most 10 steps"),
+        (Schedule(), "--kl-weight-schedule linear --kl-weight-share 0.3"),
+        (Schedule(kind="linear", start=1.0, end=0.5, steps=3), "this is the ELBO: levels are balanced only while"),
+        (WARM_UP, "below 1: at most 10 steps (of one level: the ELBO)"),
         (Schedule(kind="linear", share=0.3), "below 1: at most 30% of the training"),
     ],
 )

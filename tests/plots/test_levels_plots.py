@@ -262,6 +262,25 @@ def test_a_beginning_far_above_is_cut_and_said(words: Words) -> None:
     assert "the first epochs go up to 4,002 nats" in words(figure)
 
 
+@pytest.mark.parametrize(("beginning", "later", "top"), [(16.0, 4.0, 4.6), (8.0, 4.0, None), (7.0, 0.0, None)])
+def test_few_nats_are_cut_as_many_are(beginning: float, later: float, top: float | None, words: Words) -> None:
+    """Where more than twice as high; not where nothing is left to look at."""
+    found = {"epoch": list(map(float, range(1, 21))), "valid/kl_level_1": [beginning, *[later] * 19]}
+    figure = kl_of_levels_over_training(found)
+    assert ("the first epochs go up to" in words(figure)) is (top is not None)
+    limit = figure.axes[0].get_ylim()[1]
+    assert limit == pytest.approx(top) if top is not None else limit >= beginning
+
+
+def test_height_is_that_of_the_terms_drawn() -> None:
+    """Of hvae a level's term may be negative, and is drawn as nothing: the others are not cut off for it."""
+    epochs = list(map(float, range(1, 21)))
+    found = {"epoch": epochs, "valid/kl_level_1": [-2.0] * 20, "valid/kl_level_2": [8.0, *[2.1] * 19]}
+    low, high = heights(figure := kl_of_levels_over_training(found))
+    assert (max(low), max(high)) == (0.0, 8.0)
+    assert figure.axes[0].get_ylim() == (0.0, pytest.approx(1.15 * 2.1))
+
+
 def test_one_epoch_is_a_bar() -> None:
     figure = kl_of_levels_over_training(history(3, epochs=1))
     assert [(bar.get_y(), bar.get_height()) for bar in rectangles(figure)] == [(0, 1), (1, 2), (3, 3)]
@@ -293,7 +312,7 @@ def test_curves_of_gradients_have_their_own_panels(words: Words) -> None:
     assert [axes.get_title("left") for axes in figure.axes] == [
         "ELBO (higher is better)",
         "Size of the gradient",
-        "Parts of the price",
+        "Penalties on the weights",
     ]
     assert "left out" not in words(figure)
     figure = curves({**found, "train/skipped": [3.0, 0.0]})

@@ -128,6 +128,32 @@ def test_what_has_another_unit_has_a_panel_of_its_own() -> None:
     assert [len(axes.lines) for axes in figure.axes[2:]] == [1, 1, 1]
 
 
+def test_penalties_on_weights_are_no_part_of_the_price() -> None:
+    more = {"train/spectral": [0.9, 0.8, 0.7], "train/batch_norm": [0.5, 0.4, 0.3], "train/balanced_rate": [9.0, 5, 3]}
+    figure = curves({**CONSTANT, **more})
+    assert titles(figure)[2:] == ["Penalties on the weights", "Parts of the price"]
+    assert figure.axes[2].get_ylabel() == "added to the loss"
+    assert [list(lines(axes).values()) for axes in figure.axes[2:]] == [
+        [[(1, 0.9), (2, 0.8), (3, 0.7)], [(1, 0.5), (2, 0.4), (3, 0.3)]],
+        [[(1, 9), (2, 5), (3, 3)]],
+    ]
+
+
+def test_no_legend_lies_over_a_line() -> None:
+    steep = {f"train/term_{place}": [float(place), 9.0, float(place % 3)] for place in range(6)}
+    figure = curves({**CONSTANT, **steep})
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        assert legend is not None
+        box = legend.get_window_extent()
+        assert axes.get_window_extent().contains(*box.max)
+        drawn = [line for line in axes.lines if len(line.get_path().vertices) == 3]
+        assert drawn
+        for line in drawn:
+            assert not axes.transData.transform_path(line.get_path()).intersects_bbox(box, filled=False)
+
+
 def test_the_epoch_that_is_kept_is_that_of_the_best_score(words: Words) -> None:
     figure = curves({**HISTORY, "valid/score": [-99.0, -60.0, -50.0]})
     assert lines(figure.axes[0])["kept: epoch 3"][0][0] == 3

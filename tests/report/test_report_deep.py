@@ -208,6 +208,31 @@ def test_rows_are_temperatures_of_the_same_noise(deep: Runs) -> None:
         assert apart.diag().mean() < apart.mean()
 
 
+@pytest.mark.parametrize(("name", "said"), [("hvae", True), ("ladder", False), ("one", False)])
+def test_what_the_levels_of_hvae_say_is_told(deep: Runs, pictures: Pages, name: str, said: bool) -> None:
+    found = pictures(name)
+    assert ("is no KL" in found["kl"].text) is said
+    assert ("drawn as 0" in found["kl-training"].text) is said
+    assert ("free bits" in found["kl-training"].text) is not said
+
+
+@pytest.mark.parametrize(("device", "forked"), [("cpu", []), ("cuda:0", [torch.device("cuda:0")])])
+def test_the_noise_of_the_model_s_device_comes_back(
+    device: str, forked: list[torch.device], deep: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, original = list[list[torch.device]](), torch.random.fork_rng
+
+    def fork_rng(devices: list[torch.device]) -> Any:
+        seen.append(devices)
+        return original(devices=[])  # there may be no GPU here
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork_rng)
+    monkeypatch.setattr(level_pictures, "device_of", lambda _: torch.device(device))
+    with torch.no_grad():
+        level_pictures._temperatures(*parts(deep("ladder")))
+    assert seen == [forked] * 4
+
+
 def test_columns_are_told_their_class(deep: Runs, pictures: Pages) -> None:
     _, _, held_out = parts(deep("class"))
     found = pictures("class")["temperatures"]

@@ -34,10 +34,17 @@ def test_cosine_after_warmup() -> None:
 
 
 def test_cosine_ends_at_the_smallest_rate() -> None:
-    expected = [0.5 + 0.75 * (1 + math.cos(math.pi * i / 8)) for i in range(9)]
-    assert expected[0] == 2.0
-    assert rates(11, 8, decay="cosine", lr_min=0.5) == pytest.approx([*expected, 0.5, 0.5])
-    assert rates(11, 10, warmup=2, decay="cosine", lr_min=0.5) == pytest.approx([1.0, *[2.0], *expected])
+    """At the last step of all, after which it stays."""
+    expected = [0.5 + 0.75 * (1 + math.cos(math.pi * i / 7)) for i in range(8)]
+    assert (expected[0], expected[-1]) == (2.0, 0.5)
+    assert rates(10, 8, decay="cosine", lr_min=0.5) == pytest.approx([*expected, 0.5, 0.5])
+    assert rates(11, 10, warmup=2, decay="cosine", lr_min=0.5) == pytest.approx([1.0, 2.0, *expected, 0.5])
+
+
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_training_of_hardly_any_steps(warmup: int) -> None:
+    assert rates(warmup + 2, warmup + 2, warmup=warmup, decay="cosine", lr_min=0.5)[warmup:] == [2.0, 0.5]
+    assert rates(warmup + 1, warmup + 1, warmup=warmup, decay="cosine", lr_min=0.5)[warmup:] == [2.0]
 
 
 def test_warmup_longer_than_the_run() -> None:

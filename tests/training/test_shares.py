@@ -27,6 +27,7 @@ def test_a_schedule_over_a_training() -> None:
     assert schedule.over(80) == Schedule(kind="linear", start=1.0, end=3.0, steps=20)
     assert [schedule.over(80)(step) for step in (0, 5, 10, 20, 79)] == [1.0, 1.5, 2.0, 3.0, 3.0]
     assert schedule.over(1).steps == schedule.over(2).steps == 1
+    assert [schedule.over(total).steps for total in (9, 11)] == [2, 3]  # of 2.25 and 2.75
     fixed = Schedule(kind="cosine", steps=7)
     assert fixed.over(1000) is fixed
     assert Schedule().over(1000) == Schedule()
@@ -51,6 +52,7 @@ def test_every_share_of_a_configuration() -> None:
     assert Config(**found.model_dump()) == found
     assert in_steps(found, 1000) == found
     assert in_steps(TrainConfig(warmup_share=0.001), 40).warmup == 1
+    assert [in_steps(TrainConfig(warmup_share=share), 40).warmup for share in (0.06, 0.07)] == [2, 3]  # 2.4 and 2.8
 
 
 @pytest.mark.parametrize(

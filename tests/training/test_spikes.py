@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jensen.bound import Level, Output
 from jensen.config import Config, NetConfig
 from jensen.data import Batch, Data, load_data
 from jensen.errors import ConfigError, NonFiniteError
+from jensen.objectives import Elbo, Factor
 from jensen.training import Run, Trainer, fit, resume, spikes, train
 from jensen.training.spikes import Spikes, where_not_finite
 from jensen.training.step import TrainingStep
@@ -124,8 +126,10 @@ def test_without_skip_the_spike_goes_in(digits: Data, monkeypatch: pytest.Monkey
         train(small(), digits, epochs=2, batch_size=32, accelerator="cpu", quiet=True)
 
 
-def test_the_norm_that_is_logged(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mean norm of the whole gradient, as it is before clipping."""
+@pytest.mark.parametrize("clip", [None, 0.1])
+@pytest.mark.parametrize("own", [False, True])
+def test_the_norm_that_is_logged(clip: float | None, own: bool, digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean norm of the whole gradient, that of what an objective owns too, as it is before clipping."""
     norms: list[float] = []
     original = Trainer._left_out
 
@@ -135,11 +139,13 @@ def test_the_norm_that_is_logged(digits: Data, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Trainer, "_left_out", left_out)
     settings: dict[str, Any] = {"epochs": 2, "batch_size": 32, "accelerator": "cpu", "quiet": True}
-    history = train(small(), digits, skip=50.0, clip=0.1, **settings)
+    model, objective = small(), Factor(latent=2, discriminator_width=8, discriminator_depth=1) if own else Elbo()
+    before = deepcopy(objective)
+    history = train(model, digits, objective, skip=50.0, clip=clip, **settings)
     expected = [sum(norms[:4]) / 4, sum(norms[4:]) / 4]
     assert history["train/gradient_norm"] == pytest.approx(expected)
     assert history["train/skipped"] == [0.0, 0.0]
-    plain = train(small(), digits, clip=0.1, **settings)
+    plain = train(small(), digits, before, clip=clip, **settings)
     assert "train/skipped" not in plain
     assert plain["train/elbo"] == history["train/elbo"]  # nothing was left out, so nothing is changed
 
@@ -265,11 +271,26 @@ class Three(VAE):
     ("passes", "epoch", "where"), [(2, 1, "step 3 .*on training data"), (4, 1, "step 4 .*on validation data")]
 )
 def test_a_nan_names_its_level(passes: int, epoch: int, where: str, digits: Data) -> None:
-    found = rf"in epoch {epoch}, {where}, in level 2 of 3 \(prior mean; also in 1; level 1 is nearest the data\)\)\. A smaller"
+    level = r"in level 2 of 3 \(prior mean; also in 1; level 1 is nearest the data\)"
+    found = rf"in epoch {epoch}, {where}, {level}\)\. A smaller"
     if "validation" in where:
         found = found.replace("step 4", "step 5")
     with pytest.raises(NonFiniteError, match=found):
         train(Three(passes), digits, epochs=2, batch_size=32, accelerator="cpu", quiet=True)
+
+
+def test_what_is_only_logged_has_no_graph(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[bool] = []
+
+    def report(_: VAE, output: Output, *given: Any) -> dict[str, Tensor]:
+        graphs.append(output.rate().requires_grad)
+        return {"told": output.rate().mean()}
+
+    monkeypatch.setattr(VAE, "report", report)
+    history = train(small(), digits, epochs=1, batch_size=32, accelerator="cpu", quiet=True)
+    assert graphs == [False] * 5
+    assert history["train/told"] == pytest.approx(history["train/rate"])
+    assert history["train/rate"] != history["valid/rate"]
 
 
 def test_the_graph_is_let_go_of(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,24 +17,21 @@ from torch.distributions import Distribution, Normal
 
 from jensen.autoencoders.base import EncoderDecoder, check_conditioning
 from jensen.autoencoders.condition import checked_mask, checked_shape
-from jensen.autoencoders.walk import Choose, Nets, WayDown, WayUp, gaussian, repeated, split_levels, unflattened
+from jensen.autoencoders.walk import Choose, WayDown, WayUp, gaussian, repeated, split_levels, unflattened
 from jensen.bound import Level, Output
 from jensen.config import AutoregressiveConfig, ModelConfig, NetConfig
 from jensen.config.scales import DEFAULT_SCALES, parse_scales
 from jensen.errors import ConfigError
 from jensen.likelihoods import Likelihood, make_likelihood
 from jensen.nn import Conditioning
+from jensen.nn.layout import layout_of
 from jensen.nn.readjust import readjusted
-from jensen.nn.rungs import layout_of
+from jensen.nn.rungs import BLOCKS
 from jensen.nn.spectral import SpectralNorms, batch_norm_scales
+from jensen.nn.told import Embedding
 from jensen.objectives.base import check_weight
 
-__all__ = ["Choose", "DeepVAE", "WayDown", "WayUp", "gaussian", "level_kl", "repeated"]
-
-
-def level_kl(output: Output) -> list[Tensor]:
-    """KL of each level in nats, summed over its latents, (batch,) each, the top level first."""
-    return [output.expectation(level.kl().flatten(2).sum(2)) for level in output.levels]
+__all__ = ["Choose", "DeepVAE", "WayDown", "WayUp", "gaussian", "repeated"]
 
 
 class DeepVAE(EncoderDecoder):
@@ -47,35 +44,26 @@ class DeepVAE(EncoderDecoder):
     Args:
         shape: of a datum, (channel, height, width), or any with fully connected nets.
         scales: words ``[GROUPSx]LATENTS@WIDTH``, nearest the data first (see `jensen.config.scales.parse_scales`):
-            groups of latents, and the width of their networks. With convolutions each scale has half the size of the
+            groups of latents and the width of their networks; with convolutions each scale has half the size of the
             one before, and latents are channels. None: a default of the kind of net.
         net: a `NetConfig`, or its kind: mlp, conv, cells (those of NVAE), or auto.
         downsampling: side of the data over side of the lowest level's grid, a power of 2, with convolutions.
         stem: blocks a size between the data and the lowest level; None: as many as `net.depth`.
-        spectral: weight of the regularisation of weights, added to the loss in training: the sum of the largest
-            singular values of all layers, and of the largest scales of batch normalisations (Vahdat & Kautz 2020,
-            section 3.2).
-        likelihood: see `EncoderDecoder`, as all that follows.
-        target_shape: what is decoded.
-        levels: grey levels of the data.
-        sigma: of a gaussian likelihood.
-        autoregressive: the network of likelihood autoregressive.
+        spectral: weight of the largest singular values of all layers and the largest scales of batch normalisations,
+            whose sum is added to the loss in training (Vahdat & Kautz 2020, section 3.2).
+        likelihood: see `EncoderDecoder`, as `target_shape`, `levels`, `sigma`, `autoregressive` and `symbols`.
         condition_shape: of what the model is told beside x, at every level.
         conditioning: concat (what is told stands beside the input of every step), embedding (a learned function of
             it), or film (one that scales and shifts hidden layers).
-        symbols: whether values are symbols.
 
     Raises:
         ConfigError: scales, nets or condition do not fit the data.
         ValueError: as `EncoderDecoder`.
     """
 
-    merged = False
-    """whether a posterior looks at the state of the walk down"""
-    from_codes = False
-    """whether the way up goes through the latents of the level below"""
-    level_below: type[Level] = Level
-    """what the levels below the top one are"""
+    merged = False  # whether a posterior looks at the state of the walk down
+    from_codes = False  # whether the way up goes through the latents of the level below
+    level_below: type[Level] = Level  # what the levels below the top one are
     usual_net: Literal["auto", "cells"] = "auto"
 
     def __init__(
@@ -101,8 +89,8 @@ class DeepVAE(EncoderDecoder):
         net = net.model_copy(update={"kind": self.net_kind(net, shape, target_shape)})
         if net.kind == "mlp" and (stem is not None or downsampling != 4):
             raise ConfigError("stem and downsampling are for nets conv and cells, not mlp: choose one of these")
-        if net.kind == "cells" and net.normalisation != "none":
-            raise ConfigError("net cells has batch normalisation of its own: leave net.normalisation away")
+        if net.kind == "cells" and (net.normalisation, net.activation) != ("none", "relu"):
+            raise ConfigError("net cells has norms and nonlinearities of its own: leave normalisation, activation away")
         words = tuple(DEFAULT_SCALES[net.kind] if scales is None else scales)
         name, condition_shape = likelihood, checked_shape(condition_shape)
         check_conditioning(conditioning, condition_shape, own=False)
@@ -111,14 +99,17 @@ class DeepVAE(EncoderDecoder):
                 likelihood, levels=levels, sigma=sigma, shape=target_shape, autoregressive=autoregressive
             )
         layout = layout_of(parse_scales(words), () if net.kind == "mlp" else tuple(shape[1:]), downsampling)
-        ways = Nets(net, layout, condition_shape, conditioning, stem)
+        # Encoder and decoder learn each an embedding of its own.
+        told = [Embedding(net, condition_shape, conditioning) for _ in range(2)] if condition_shape else [None, None]
+        size = 0 if told[0] is None else told[0].size
+        blocks = BLOCKS[net.kind](net, layout, size, conditioning == "film", stem)
         super().__init__(
             tuple(shape),
             sum(math.prod(rung.shape) for rung in layout.rungs),
             likelihood=likelihood,
             target_shape=target_shape,
-            encoder=ways.up(tuple(shape), self.from_codes, self.merged),
-            decoder=ways.down((likelihood.planes(target_shape), *target_shape[1:])),
+            encoder=WayUp(told[0], blocks, tuple(shape), self.from_codes, self.merged),
+            decoder=WayDown(told[1], blocks, (likelihood.planes(target_shape), *target_shape[1:])),
             condition_shape=condition_shape,
             symbols=symbols,
         )
@@ -127,9 +118,9 @@ class DeepVAE(EncoderDecoder):
         self.norms = SpectralNorms(self) if spectral > 0 else None
         if isinstance(name, str):
             chosen = {"scales": words, "net": net, "downsampling": downsampling, "stem": stem, "spectral": spectral}
-            own = {} if autoregressive is None else {"autoregressive": autoregressive}
-            told = {"likelihood": name, "sigma": sigma, "conditioning": conditioning}
-            self.config = ModelConfig(kind=self.kind, **chosen, **told, **own)
+            own: dict[str, Any] = {} if autoregressive is None else {"autoregressive": autoregressive}
+            own.update(likelihood=name, sigma=sigma, conditioning=conditioning)
+            self.config = ModelConfig(kind=self.kind, **chosen, **own)
 
     @classmethod
     def net_kind(cls, net: NetConfig, shape: tuple[int, ...], target_shape: tuple[int, ...]) -> str:
@@ -208,7 +199,7 @@ class DeepVAE(EncoderDecoder):
         told = None if told is None else repeated(told, samples)
         levels, out = self.way_down.walk(samples * len(x), choose, told, decoded)
         kinds = [Level] + [self.level_below] * (len(levels) - 1)
-        found = tuple(kind(*unflattened(level, lead)) for kind, level in zip(kinds, levels, strict=True))
+        found = tuple(unflattened(level, kind, lead) for level, kind in zip(levels, kinds, strict=True))
         return found, None if out is None else self._seen(out, lead)
 
     def _seen(self, out: Tensor, lead: tuple[int, ...]) -> Distribution:
@@ -219,10 +210,7 @@ class DeepVAE(EncoderDecoder):
     def _penalties(self) -> dict[str, Tensor]:
         if self.norms is None or not self.training:
             return {}
-        return {
-            "spectral": self.spectral * self.norms(self),
-            "batch_norm": self.spectral * batch_norm_scales(self),
-        }
+        return {"spectral": self.spectral * self.norms(self), "batch_norm": self.spectral * batch_norm_scales(self)}
 
     def levels(self, x: Tensor, condition: Tensor | None = None) -> tuple[tuple[Level, ...], Tensor | None]:
         self._check_input(x)
@@ -232,7 +220,7 @@ class DeepVAE(EncoderDecoder):
         """The means of q on the walk that takes the mean at every level, (batch, latent), the top level first."""
         self._check_input(x)
         condition = self._condition(condition, len(x))
-        levels, _ = self._walk(x, condition, draw=_mean, decoded=False)
+        levels, _ = self._walk(x, condition, draw=lambda posterior: posterior.loc, decoded=False)
         return self.flat([level.z[0] for level in levels])
 
     def levels_of(self, z: Tensor) -> list[Tensor]:
@@ -248,16 +236,13 @@ class DeepVAE(EncoderDecoder):
     def reconstruct(
         self, x: Tensor, condition: Tensor | None = None, *, top: int | None = None, temperature: float = 0.0
     ) -> Tensor:
-        """Decode the posterior means of the top levels, the levels below taken from their prior: what the top carries.
+        """Means of p(x | z), (batch, *target_shape), at the posterior means of the top levels: what these carry.
 
         Args:
             x: data, (batch, *shape).
             condition: of each, (batch, *condition_shape).
-            top: how many levels tell of x; None: all.
+            top: how many levels tell of x, those below being taken from their prior; None: all.
             temperature: standard deviation of the levels below, in that of their prior; 0: its mean.
-
-        Returns:
-            Means of p(x | z), (batch, *target_shape).
 
         Raises:
             ValueError: top or temperature are impossible, or x or the condition do not fit.
@@ -266,7 +251,7 @@ class DeepVAE(EncoderDecoder):
         if not 0 <= top <= len(self.level_shapes):
             raise ValueError(f"top should be 0 to {len(self.level_shapes)}, the number of levels, got {top}")
         codes = self.levels_of(self.encode(x, condition))[:top]
-        return self._from_prior(len(x), [temperature] * len(self.level_shapes), codes, condition)
+        return self._generated(len(x), [temperature] * len(self.level_shapes), codes, condition)
 
     @torch.no_grad()
     def sample(self, n: int, temperature: float | Sequence[float] = 1.0, condition: Tensor | None = None) -> Tensor:
@@ -286,12 +271,34 @@ class DeepVAE(EncoderDecoder):
         each = [temperature] * count if isinstance(temperature, int | float) else list(temperature)
         if len(each) != count:
             raise ValueError(f"temperature should be one number, or {count}, one a level, got {len(each)}")
-        return self._from_prior(n, each, [], condition)
+        return self._generated(n, each, [], condition)
 
-    def _from_prior(
+    @torch.no_grad()
+    def completed(self, codes: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
+        """Codes of all levels, (batch, latent), from those of one or more, (batch, *dims) each, the top first.
+
+        The others are their prior's means; condition: see `sample`.
+        """
+        n, none = len(codes[0]), [0.0] * len(self.level_shapes)
+        return self.flat([level.z for level in self._from_prior(n, none, codes, condition, decoded=False)[0]])
+
+    def _generated(
         self, n: int, temperatures: Sequence[float], codes: Sequence[Tensor], condition: Tensor | None
     ) -> Tensor:
-        """Means of p(x | z), (n, *target_shape), z given for the top levels and drawn below."""
+        """Means of p(x | z), (n, *target_shape)."""
+        out = self._from_prior(n, temperatures, codes, condition)[1]
+        assert out is not None
+        return self._shown(self._seen(out, (n,)))
+
+    def _from_prior(
+        self,
+        n: int,
+        temperatures: Sequence[float],
+        codes: Sequence[Tensor],
+        condition: Tensor | None,
+        decoded: bool = True,
+    ) -> tuple[list[Level], Tensor | None]:
+        """A walk down, z given for the top levels and drawn below: see `WayDown.walk`."""
         for temperature in temperatures:
             if not (temperature >= 0 and math.isfinite(temperature)):
                 raise ValueError(f"temperature should be 0 or more, got {temperature}")
@@ -300,14 +307,14 @@ class DeepVAE(EncoderDecoder):
             if i < len(codes):
                 return codes[i], None
             mean = prior.loc.expand(n, *prior.loc.shape[1:])
+            if temperatures[i] == 0:
+                return mean, None
             return mean + temperatures[i] * prior.scale * torch.randn_like(mean), None
 
         condition = self._condition(condition, n, exact=False)
         if condition is not None:
             condition = condition.expand(n, *(self.condition_shape or ()))
-        out = self.way_down.walk(n, choose, self.way_down.told(condition))[1]
-        assert out is not None
-        return self._shown(self._seen(out, (n,)))
+        return self.way_down.walk(n, choose, self.way_down.told(condition), decoded)
 
     @torch.no_grad()
     def neighbours(self, x: Tensor, n: int = 1, condition: Tensor | None = None) -> Tensor:
@@ -335,13 +342,8 @@ class DeepVAE(EncoderDecoder):
         """Within it, batch normalisation has the statistics of samples at this temperature, not of the training data.
 
         At low temperatures activations are unlike those of training; without it samples of NVAE lose their contrast
-        (Vahdat & Kautz 2020, section 4.2). Afterwards all is as it was. Draws come from torch's global generator.
-
-        Args:
-            temperature: see `sample`.
-            condition: of each of `n` samples.
-            n: samples a batch.
-            batches: how many.
+        (Vahdat & Kautz 2020, section 4.2). Afterwards all is as it was. Draws come from torch's global generator, in
+        `batches` of `n`; temperature and condition: see `sample`.
         """
         with readjusted(self, lambda: self.sample(n, temperature, condition), batches=batches):
             yield
@@ -350,9 +352,5 @@ class DeepVAE(EncoderDecoder):
         self, output: Output, label: Tensor | None = None, condition: Tensor | None = None
     ) -> Mapping[str, Tensor]:
         """kl_level_1, ..., KL of each level in nats; level 1 is nearest the data."""
-        every = [kl.mean() for kl in level_kl(output)]
+        every = [output.expectation(level.kl().flatten(2).sum(2)).mean() for level in output.levels]
         return {f"kl_level_{i}": kl for i, kl in enumerate(every[::-1], 1)}
-
-
-def _mean(posterior: Normal) -> Tensor:
-    return posterior.loc

@@ -28,9 +28,8 @@ class _DrawnBelow(Level):
 class HierarchicalVAE(DeepVAE):
     """q(z | x) = q(z_1 | x) prod_l q(z_l | z_l-1): the posterior goes up from the data, each level from the one below.
 
-    The posterior shares nothing with p, which goes down. Without help the upper levels stay unused; batch normalisation
-    (``net.normalisation``) and a KL weight that rises from 0 (``objective.kl_weight``) help (Sønderby et al. 2016,
-    "Ladder variational autoencoders", eqs. 4-6 and figure 1a). Arguments: `DeepVAE`.
+    It shares nothing with p, which goes down, and without help leaves the upper levels unused: batch normalisation and
+    a KL weight that rises from 0 (Sønderby et al. 2016, "Ladder variational autoencoders", eqs. 4-6, figure 1a).
     """
 
     kind: ModelKind = "hvae"

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from jensen.bound import Level
-from jensen.config import NetConfig
 from jensen.likelihoods import at_least_float32, soft_clamp
-from jensen.nn import Conditioning
-from jensen.nn.rungs import Blocks, Cells, Dense, Embedding, Layout, Residual
+from jensen.nn.rungs import Blocks
+from jensen.nn.told import Embedding
 
-__all__ = ["Choose", "Nets", "WayDown", "WayUp", "gaussian", "repeated", "split_levels", "unflattened"]
+__all__ = ["Choose", "WayDown", "WayUp", "gaussian", "repeated", "split_levels", "unflattened"]
 
 LOG_SIGMA_LIMIT = 5.0  # NVAE's
 
@@ -39,11 +38,7 @@ def repeated(values: Tensor, samples: int) -> Tensor:
 
 
 class Way(nn.Module):
-    """What is told of a condition, and steps that are all told it.
-
-    Args:
-        embedding: of the condition; None: there is none.
-    """
+    """What is told of a condition, and steps that are all told it; without embedding there is no condition."""
 
     def __init__(self, embedding: Embedding | None) -> None:
         super().__init__()
@@ -57,7 +52,23 @@ class Way(nn.Module):
 
 
 class WayUp(Way):
-    """The networks of q: `steps[i]` gives the features of level i, counted from the data, `heads[i]` a Gaussian's."""
+    """The networks of q: `steps[i]` gives the features of level i, counted from the data, `heads[i]` a Gaussian's.
+
+    Args:
+        embedding: see `Way`.
+        blocks: what makes the steps.
+        shape: of the data.
+        from_codes: whether a step starts from the latents below it, not from their features.
+        merged: whether heads below the top see the state of the way down.
+    """
+
+    def __init__(
+        self, embedding: Embedding | None, blocks: Blocks, shape: tuple[int, ...], from_codes: bool, merged: bool
+    ) -> None:
+        super().__init__(embedding)
+        levels = range(len(blocks.layout.rungs))
+        self.steps.extend(blocks.up(i, shape, from_codes) for i in levels)
+        self.heads.extend(blocks.posterior(i, merged and i < levels[-1]) for i in levels)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> list[Tensor]:
         """Features of every level, the top first, each a function of those below it."""
@@ -69,32 +80,25 @@ class WayUp(Way):
 
 
 class WayDown(Way):
-    """The networks of p: `steps[i]` goes from level i, counted from the top, to the state below it.
-
-    Args:
-        embedding: of the condition; None: there is none.
-        shapes: of the latents of each level, the top first.
-        start: the state above the top level, (1, ...), which is learned; None: there is none.
-    """
+    """The networks of p: `steps[i]` goes from level i, counted from the top, to the state below or the output."""
 
     unit: Tensor
 
-    def __init__(self, embedding: Embedding | None, shapes: tuple[tuple[int, ...], ...], start: Tensor | None) -> None:
+    def __init__(self, embedding: Embedding | None, blocks: Blocks, shape: tuple[int, ...]) -> None:
         super().__init__(embedding)
-        self.shapes = shapes
+        start, levels = blocks.start(), range(len(blocks.layout.rungs))
+        self.shapes = tuple(rung.shape for rung in blocks.layout.rungs[::-1])  # of latents, the top first
         self.start = None if start is None else nn.Parameter(start)
         self.register_buffer("unit", torch.ones(()), persistent=False)
+        self.steps.extend(blocks.down(i, shape) for i in reversed(levels))
+        self.heads.extend(blocks.prior(i) for i in reversed(levels[:-1]))
 
     def walk(
         self, rows: int, choose: Choose, told: Tensor | None = None, decoded: bool = True
     ) -> tuple[list[Level], Tensor | None]:
-        """The levels, and the decoder's output below them.
+        """The levels, and the decoder's output below them if `decoded`.
 
-        Args:
-            rows: how many walks; every tensor leads with it, or with 1 where it is the same for all.
-            choose: see `Choose`.
-            told: embedded condition of each, (rows, features).
-            decoded: whether the output is wanted.
+        All tensors lead with `rows`, the embedded conditions `told` too, or with 1 where it is the same for all.
         """
         levels: list[Level] = []
         state = None if self.start is None else self.start.expand(rows, *self.start.shape[1:])
@@ -125,55 +129,14 @@ def split_levels(z: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
     return [part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-class Nets:
-    """The networks of both ways."""
+def unflattened(level: Level, kind: type[Level], lead: tuple[int, ...]) -> Level:
+    """A level of (samples x batch) rows, its normals perhaps of one for all, as a `kind` of (samples, batch)."""
 
-    def __init__(
-        self,
-        net: NetConfig,
-        layout: Layout,
-        condition_shape: tuple[int, ...] | None,
-        conditioning: Conditioning,
-        stem: int | None,
-    ) -> None:
-        self.levels = range(len(layout.rungs))
-
-        def embedding() -> Embedding | None:
-            return None if condition_shape is None else Embedding(net, condition_shape, conditioning)
-
-        self.embeddings = embedding(), embedding()  # encoder and decoder learn each its own
-        told = 0 if self.embeddings[0] is None else self.embeddings[0].size
-        by_film = conditioning == "film"
-        self.blocks: Blocks
-        if net.kind == "mlp":
-            self.blocks = Dense(net, layout, told, by_film)
-        else:
-            self.blocks = (Cells if net.kind == "cells" else Residual)(net, layout, told, by_film, stem)
-
-    def up(self, shape: tuple[int, ...], from_codes: bool, merged: bool) -> WayUp:
-        way, top = WayUp(self.embeddings[0]), self.levels[-1]
-        way.steps.extend(self.blocks.up(i, shape, from_codes) for i in self.levels)
-        way.heads.extend(self.blocks.posterior(i, merged and i < top) for i in self.levels)
-        return way
-
-    def down(self, shape: tuple[int, ...]) -> WayDown:
-        shapes = tuple(rung.shape for rung in self.blocks.layout.rungs[::-1])
-        way = WayDown(self.embeddings[1], shapes, self.blocks.start())
-        way.steps.extend(self.blocks.down(i, shape) for i in reversed(self.levels))
-        way.heads.extend(self.blocks.prior(i) for i in reversed(self.levels[:-1]))
-        return way
-
-
-def unflattened(level: Level, lead: tuple[int, ...]) -> tuple[Tensor, Normal | None, Normal | None]:
-    """z, posterior and prior of (samples x batch) rows, or of one for all, as (samples, batch)."""
-
-    def laid(values: Tensor) -> Tensor:
-        return values.unsqueeze(0) if len(values) == 1 else values.unflatten(0, lead)
-
-    def distribution(normal: Distribution | None) -> Normal | None:
+    def laid(normal: Distribution | None) -> Normal | None:
         if normal is None:
             return None
         assert isinstance(normal, Normal)
-        return Normal(laid(normal.loc), laid(normal.scale), validate_args=False)
+        loc, scale = (v[None] if len(v) == 1 else v.unflatten(0, lead) for v in (normal.loc, normal.scale))
+        return Normal(loc, scale, validate_args=False)
 
-    return level.z.unflatten(0, lead), distribution(level.posterior), distribution(level.prior)
+    return kind(level.z.unflatten(0, lead), laid(level.posterior), laid(level.prior))

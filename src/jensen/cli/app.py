@@ -36,6 +36,9 @@ Codes that are integers, with a learned prior that draws them:
       --likelihood discretised-logistic
   jensen train prior --run runs/digits-vqvae
 
+Several levels of latents, with settings by name:
+  jensen train --preset ladder-small
+
 A model that is told the class, and one whose latents come apart:
   jensen train --data digits --condition label
   jensen train --data circles --transform none --likelihood gaussian \\

@@ -89,14 +89,14 @@ def encode(
     from jensen.autoencoders import VQVAE, DeepVAE, EncoderDecoder
     from jensen.training import Run
 
-    if bool(files) == (split is not None):
-        raise JensenError("encode: give either files or --split, e.g. --split test")
     opened = Run.open(run)
     require_code(opened, "encode")
+    kept_levels = None if levels is None else chosen_levels(opened, levels)
+    if bool(files) == (split is not None):
+        raise JensenError("encode: give either files or --split, e.g. --split test")
     path = claim(output, output, (".npz",), force)
     if half and opened.config.model.kind == "vqvae":
         raise JensenError(f"--half is for codes of real numbers; those of {run} are integers: leave it away")
-    kept_levels = None if levels is None else chosen_levels(opened, levels)
     scale = Scale.of(opened, data_directory)
     if split:
         own_condition("encode", label, attributes, other)

@@ -13,7 +13,6 @@ from jensen.errors import DataError, JensenError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.distributions import Normal
 
     from jensen.autoencoders import DeepVAE, EncoderDecoder
     from jensen.training import Run
@@ -42,7 +41,7 @@ def at_once(model: EncoderDecoder) -> int:
 def level_shapes(run: Run) -> tuple[tuple[int, ...], ...]:
     """Shapes of the latents of each level, the top first, without making the model; () of other models."""
     from jensen.config.scales import DEFAULT_SCALES, parse_scales
-    from jensen.nn.rungs import layout_of
+    from jensen.nn.layout import layout_of
 
     config = run.config.model
     if config.kind not in DEEP:
@@ -141,19 +140,7 @@ def completed(model: DeepVAE, levels: Sequence[Tensor], condition: Tensor | None
         return flat
     sizes = [prod(level.shape[1:]) for level in levels]
     found = []
-    with torch.no_grad():
-        for rows, known in pieces(flat, condition, at_once(model)):
-            parts = zip(rows.split(sizes, 1), model.level_shapes, strict=False)
-            found.append(_expected(model, [part.unflatten(1, shape) for part, shape in parts], known))
+    for rows, known in pieces(flat, condition, at_once(model)):
+        parts = zip(rows.split(sizes, 1), model.level_shapes, strict=False)
+        found.append(model.completed([part.unflatten(1, shape) for part, shape in parts], known))
     return torch.cat(found)
-
-
-def _expected(model: DeepVAE, given: Sequence[Tensor], condition: Tensor | None) -> Tensor:
-    """Codes (B, latent) whose top levels are given, (B, *dims) each."""
-    count = len(given[0])
-
-    def choose(i: int, prior: Normal, _: Tensor | None) -> tuple[Tensor, None]:
-        return given[i] if i < len(given) else prior.loc.expand(count, *prior.loc.shape[1:]), None
-
-    levels, _ = model.way_down.walk(count, choose, model.way_down.told(condition), decoded=False)
-    return model.flat([level.z for level in levels])

@@ -51,14 +51,13 @@ def positive(what: str, most: float = math.inf) -> Callable[[Any, Sequence[Token
 
 
 def temperatures(_: Any, tokens: Sequence[Token]) -> list[float]:
-    """A converter to one temperature above 0, or several with commas, some of which may be 0."""
+    """A converter to one temperature, or several with commas; 0 has a meaning for some models (`Draw.check`)."""
     words = [word.strip() for token in tokens for word in token.value.split(",")]
     try:
         found = [float(word) for word in words]
     except ValueError:
         raise ValueError(f"a temperature should be a number, or several with commas, got {','.join(words)!r}") from None
-    least = 0.0 if any(number > 0 for number in found) and len(found) > 1 else math.ulp(0.0)
-    if not all(least <= number < math.inf for number in found):
+    if not all(0 <= number < math.inf for number in found):
         raise ValueError(f"a temperature should be positive, got {','.join(words)}")
     return found
 
@@ -68,7 +67,7 @@ class Draw:
     """How samples are drawn, as `jensen.nn.autoregressive.draw` takes it."""
 
     temperature: float | Sequence[float] = 1.0
-    """for all, or one a level, the top first"""
+    """for all, or one a level, the top first; 0 is the mean, of models with levels of latents"""
     top_k: int | None = None
     top_p: float | None = None
     readjust: bool = False
@@ -106,6 +105,8 @@ class Draw:
 
     def _check_levels(self, run: Run) -> None:
         levels, kind = len(level_shapes(run)), run.config.model.kind
+        if self.temperature == 0 and not levels:
+            raise JensenError("Invalid value for --temperature: a temperature should be positive, got 0")
         if not isinstance(self.temperature, int | float) and len(self.temperature) != levels:
             count = len(self.temperature)
             if levels < 2:

@@ -45,8 +45,8 @@ Temperatures = Annotated[
         metavar="NUMBER",
         negative="",
         consume_multiple=False,
-        help="spread of the codes; below 1 more typical and less varied. Of several levels of latents also one each, "
-        "the top first, with commas [default: 1]",
+        help="spread of the codes; below 1 more typical and less varied. hvae, ladder, nvae: 0 is the mean, and with "
+        "commas one a level, the top first [default: 1]",
     ),
 ]
 Readjust = Annotated[

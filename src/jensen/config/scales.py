@@ -36,8 +36,10 @@ def parse_scales(words: Sequence[str]) -> tuple[Scale, ...]:
     """Scales from words ``[GROUPSx]LATENTS@WIDTH``, e.g. ``64@512`` or ``10x20@64``.
 
     Raises:
-        ValueError: a word is none such, a number in it is 0, or there are none.
+        ValueError: a word is none such, a number in it is 0, there are none, or one string is given in their place.
     """
+    if isinstance(words, str):
+        raise ValueError(f"scales should be several words, e.g. [{words!r}], but is the string {words!r}")
     if not words:
         raise ValueError("scales should have at least one word, e.g. 64@512")
     scales = []
@@ -47,6 +49,6 @@ def parse_scales(words: Sequence[str]) -> tuple[Scale, ...]:
             raise ValueError(f"scale {word!r} should be LATENTS@WIDTH or GROUPSxLATENTS@WIDTH, e.g. 64@512 or 10x20@64")
         scale = Scale(*(int(number or 1) for number in match.groups()))
         if min(scale) < 1:
-            raise ValueError(f"scale {word!r} should have no zeros")
+            raise ValueError(f"scale {word!r} should have no zeros, e.g. 64@512 or 10x20@64")
         scales.append(scale)
     return tuple(scales)

@@ -19,13 +19,13 @@ class TrainConfig(Section):
     batch_size: Count = Field(128, description="examples a step (over all devices)")
     optimiser: Literal["adam", "adamw", "adamax"] = Field("adam", description="optimiser")
     lr: Positive = Field(1e-3, description="learning rate")
-    lr_min: NonNegative = Field(0.0, description="decay cosine: learning rate at the last step")
+    lr_min: NonNegative = Field(0.0, description="decay cosine: learning rate at the last step (0: just after it)")
     eps: Positive = Field(1e-8, description="added to the denominator of a step")
     weight_decay: NonNegative = Field(0.0, description="weight decay (adamw: decoupled)")
     warmup: int = Field(0, ge=0, description="steps over which the learning rate rises linearly")
     warmup_share: float | None = Field(None, gt=0, le=1, description="the same, as a share of the whole training")
     decay: Literal["none", "cosine", "plateau"] = Field(
-        "none", description="learning-rate decay: cosine to lr_min at the last step, or halved when validation stalls"
+        "none", description="learning-rate decay: cosine to lr_min, or halved when validation stalls"
     )
     clip: Positive | None = Field(None, description="largest gradient norm")
     skip: float | None = Field(

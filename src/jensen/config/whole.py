@@ -31,6 +31,7 @@ class Config(Section):
     def _possible(self) -> Self:
         kind, objective = self.model.kind, self.objective.kind
         self._check_codes(kind, objective)
+        self._check_levels(kind, objective)
         if kind == "autoencoder" and objective != "elbo":
             raise ValueError(f"objective {objective} needs a posterior, which model autoencoder has not; use model vae")
         if kind == "autoencoder" and self.objective != ObjectiveConfig():
@@ -63,17 +64,27 @@ class Config(Section):
             )
         return self
 
+    @staticmethod
+    def _check_levels(kind: str, objective: str) -> None:
+        """Refuse what has no meaning for several levels of codes."""
+        if kind in DEEP and objective in ("total-correlation", "factor", "dip", "mmd"):
+            each = "" if kind == "hvae" else ", free-bits, balanced"
+            raise ValueError(
+                f"objective {objective} compares all codes with one prior, but model {kind} has a prior at every level "
+                f"that depends on those above: use elbo, beta, capacity{each} or iwae"
+            )
+        if kind == "hvae" and objective in ("free-bits", "balanced"):
+            raise ValueError(
+                f"objective {objective} takes the term of each level for a KL, but in model hvae those below the top "
+                "are none and may be negative: use elbo, beta, capacity or iwae, or model ladder or nvae"
+            )
+
     def _check_codes(self, kind: str, objective: str) -> None:
-        """Refuse what has no meaning for a discrete code, for several levels of codes, or where there is none."""
+        """Refuse what has no meaning for a discrete code, or where there is none."""
         if kind == "autoregressive" and self.objective != ObjectiveConfig():
             raise ValueError("model autoregressive is trained on its log-likelihood: leave the objective's keys away")
         if kind == "autoregressive" and self.data.corruption != "none":
             raise ValueError("corruption has no meaning for model autoregressive, which has no input beside its target")
-        if kind in DEEP and objective in ("total-correlation", "factor", "dip", "mmd"):
-            raise ValueError(
-                f"objective {objective} compares all codes with one prior, but model {kind} has a prior at every level "
-                "that depends on those above: use elbo, beta, capacity, free-bits, balanced or iwae"
-            )
         if kind == "vqvae" and self.model.quantiser.kind == "gumbel":
             if objective not in ("elbo", "beta", "capacity", "free-bits", "balanced"):
                 raise ValueError(f"objective {objective} looks at continuous codes; a vqvae has integers: use elbo")

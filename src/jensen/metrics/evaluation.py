@@ -26,7 +26,7 @@ from jensen.metrics.importance import (
     draws_that_tell,
     numbers_a_datum,
 )
-from jensen.metrics.levels import ACTIVE_KL, MOST_UNITS, LevelUse, UnitTally, level_rows, level_uses
+from jensen.metrics.levels import ACTIVE_KL, MOST_UNITS, LevelUse, UnitTally, drawn_below, level_rows, level_uses
 from jensen.metrics.remarks import conditional, notes, warnings
 
 __all__ = ["ACTIVE_VARIANCE", "Evaluation", "active_units", "evaluate"]
@@ -57,7 +57,7 @@ class Evaluation:
         levels: of a model with several levels of latents, what each says, the top first. Its `active_units` are then
             the sum of theirs, and `kl_per_dimension`, in the order of a code, is empty beyond 1,024 latents.
         log_likelihood_noise: the part of `log_likelihood_error` that is the noise of the samples, from two halves of
-            them: by how much another seed would change the number.
+            them: by how much another seed would change the number, about.
     """
 
     examples: int
@@ -297,71 +297,80 @@ def active_units(means: Tensor) -> int:
 
 
 def _summarise(model: NeuralModel, data: SplitLike, parts: list[_Part], samples: int, tally: UnitTally) -> Evaluation:
-    def joined(name: str) -> Tensor | None:
-        values = [value for part in parts if (value := getattr(part, name)) is not None]
-        return torch.cat(values).double() if values else None
-
-    def mean(values: Tensor | None) -> float | None:
-        return None if values is None else values.mean().item()
-
-    def error(values: Tensor | None) -> float | None:
-        return None if values is None or len(values) < 2 else (values.std() / math.sqrt(len(values))).item()
-
-    def share(count: Tensor | None, of: Tensor | None) -> float | None:
-        return None if count is None or of is None else (count.sum() / of.sum()).item()
-
-    log_likelihood, scored = joined("log_likelihood"), joined("scored")
+    log_likelihood, scored = _joined(parts, "log_likelihood"), _joined(parts, "scored")
     assert log_likelihood is not None
     assert scored is not None
-    rate, weighted, noise = joined("rate"), joined("weighted"), joined("noise")
+    rate, weighted = _joined(parts, "rate"), _joined(parts, "weighted")
     kl = tally.kl if tally.count else None
     bound = None if rate is None else log_likelihood - rate
-    mse = share(joined("error"), joined("compared"))
+    mse = _share(_joined(parts, "error"), _joined(parts, "compared"))
     dims = scored.mean().item()
     uses = _uses(model, kl)
-    units = None if kl is None else int((tally.variance > ACTIVE_VARIANCE).sum())
-    if uses:
-        units = sum(use.active_units for use in uses)
-    levels = model.likelihood.levels
     density = weighted is not None and rate is None
-    bits = None
-    if weighted is not None and dims > 0:
-        bits = bits_per_dim(
-            weighted.mean().item(),
-            dims,
-            likelihood_levels=levels,
-            data_levels=data.levels,
-            transform=data.transform,
-        )
     grey = data.levels is not None and data.levels > 2  # PSNR says nothing of yes and no
     found = Evaluation(
         examples=len(data),
         samples=samples,
         dims=round(dims),
-        elbo=mean(bound),
-        elbo_error=error(bound),
-        log_likelihood=mean(weighted),
-        log_likelihood_error=error(weighted),
-        bits_per_dim=bits,
-        rate=mean(rate),
+        elbo=_mean(bound),
+        elbo_error=_error(bound),
+        log_likelihood=_mean(weighted),
+        log_likelihood_error=_error(weighted),
+        bits_per_dim=_bits(model, data, weighted, dims),
+        rate=_mean(rate),
         distortion=None if density else -log_likelihood.mean().item(),
-        active_units=units,
+        active_units=_active(tally, uses),
         latent=model.latent if kl is None else len(kl),
         kl_per_dimension=[] if kl is None or (uses and len(kl) > MOST_UNITS) else kl.tolist(),
         reconstruction_error=mse,
         psnr=10 * math.log10(1 / mse) if grey and mse else None,
-        discrete_rate=mean(joined("discrete")),
+        discrete_rate=_mean(_joined(parts, "discrete")),
         exact=density,
         deterministic=rate is not None and not model.stochastic,
         code_prior=_code_prior(model) if rate is not None and kl is None else None,
-        accuracy=share(joined("right"), scored),
+        accuracy=_share(_joined(parts, "right"), scored),
         conditional=conditional(model),
         levels=uses,
-        log_likelihood_noise=_noise(noise),
+        log_likelihood_noise=_noise(_joined(parts, "noise")),
     )
     found.warnings.extend(warnings(found, model, data))
     found.notes.extend(notes(found, model, sum(part.drawn for part in parts)))
+    if note := drawn_below(model.kind, len(uses)):
+        found.notes.append(note)
     return found
+
+
+def _joined(parts: list[_Part], name: str) -> Tensor | None:
+    """Of all data, (examples,) float64; None where no part has it."""
+    values = [value for part in parts if (value := getattr(part, name)) is not None]
+    return torch.cat(values).double() if values else None
+
+
+def _mean(values: Tensor | None) -> float | None:
+    return None if values is None else values.mean().item()
+
+
+def _error(values: Tensor | None) -> float | None:
+    return None if values is None or len(values) < 2 else (values.std() / math.sqrt(len(values))).item()
+
+
+def _share(count: Tensor | None, of: Tensor | None) -> float | None:
+    return None if count is None or of is None else (count.sum() / of.sum()).item()
+
+
+def _bits(model: NeuralModel, data: SplitLike, weighted: Tensor | None, dims: float) -> float | None:
+    """Bits per dimension of the log-likelihood of each datum in nats."""
+    if weighted is None or dims <= 0:
+        return None
+    known = {"likelihood_levels": model.likelihood.levels, "data_levels": data.levels}
+    return bits_per_dim(weighted.mean().item(), dims, transform=data.transform, **known)
+
+
+def _active(tally: UnitTally, uses: list[LevelUse]) -> int | None:
+    """By the KL of the units where there are several levels, else by the variance of their means."""
+    if uses:
+        return sum(use.active_units for use in uses)
+    return int((tally.variance > ACTIVE_VARIANCE).sum()) if tally.count else None
 
 
 def _noise(halves: Tensor | None) -> float | None:

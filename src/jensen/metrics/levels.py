@@ -10,22 +10,37 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-__all__ = ["ACTIVE_KL", "MOST_UNITS", "LevelUse", "UnitTally", "level_rows", "level_uses"]
+__all__ = ["ACTIVE_KL", "MOST_UNITS", "LevelUse", "UnitTally", "drawn_below", "level_rows", "level_uses"]
 
 ACTIVE_KL = 0.01  # nats: Sønderby et al. 2016, table 2
 MOST_UNITS = 1024  # whose KLs are told one by one, where there are several levels
 MOST_ROWS = 10
 
 
+def drawn_below(kind: str, levels: int) -> str:
+    """A note on what the terms of the levels mean where they are no KLs, as in model hvae; else empty."""
+    if kind != "hvae" or levels < 2:
+        return ""
+    return (
+        "In model hvae the term of a level below the top is E_q[log q - log p], which is no KL, as the prior looks at "
+        "a z above that was drawn given this level's: it may be negative, and only the sum over levels is a KL. A unit "
+        f"that counts as active has a term above {ACTIVE_KL} nats; below the top this does not tell whether it is used."
+    )
+
+
 @dataclass(frozen=True)
 class LevelUse:
     """What a level of latents says of a datum.
+
+    In model hvae a level's prior, but for the top one, is given a z above that was drawn from this level's own: its
+    term is then no KL and may be negative, and only the sum over levels is one. What counts as active there is a unit
+    whose term is above the threshold, which does not tell whether it is used.
 
     Attributes:
         level: its number; 1 is nearest the data.
         shape: of its latents.
         latent: how many they are.
-        kl: KL(q || p) in nats per example, summed over them.
+        kl: E_q[log q - log p] in nats per example, summed over them: KL(q || p), but for hvae below the top.
         active_units: how many have a mean KL above 0.01 nats (Sønderby et al. 2016, table 2). That the posterior mean
             varies over the data, as for one level, would not tell: below the top it also varies with its prior.
     """

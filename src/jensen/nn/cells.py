@@ -6,133 +6,31 @@ Every convolution behind which a batch normalisation stands goes without a bias,
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
+from jensen.nn.checkpointing import Checkpointed
 from jensen.nn.condition import Layers, Modulated, film
+from jensen.nn.depthwise import Depthwise
+from jensen.nn.squeeze import SqueezeExcitation
 
-__all__ = ["Cell", "DecoderCell", "Depthwise", "EncoderCell", "SqueezeExcitation"]
+__all__ = ["Cell", "DecoderCell", "EncoderCell"]
 
 MOMENTUM, EPS = 0.05, 1e-5
 RESIDUAL = 0.1  # weight of f: a deep sum of cells starts near the identity
 
 
-class SqueezeExcitation(nn.Module):
-    """Each channel times a gate in (0, 1), made of the means of all channels (Hu et al. 2018)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        hidden = max(channels // 16, 4)
-        self.net = nn.Sequential(
-            nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels), nn.Sigmoid()
-        )
-
-    def gate(self, x: Tensor) -> Tensor:
-        """(batch, channels, height, width) to (batch, channels, 1, 1)."""
-        gate: Tensor = self.net(x.mean((2, 3)))
-        return gate[:, :, None, None]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
-
-
-class Depthwise(nn.Conv2d):
-    """Each channel convolved with an odd kernel of its own, no bias, the size kept."""
-
-    def __init__(self, channels: int, kernel: int) -> None:
-        super().__init__(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            x = x.to(torch.get_autocast_dtype("cpu"))
-            out: Tensor = _LowPrecisionDepthwise.apply(x, self.weight)  # type: ignore[no-untyped-call]
-            return out
-        return super().forward(x)
-
-
-class _LowPrecisionDepthwise(torch.autograd.Function):
-    """The same, the gradient of the float32 weights as a depthwise convolution, too: of images by their gradients.
-
-    torch's own way to it is six times slower on a CPU in bf16.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return F.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] // 2, groups=len(weight))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        padding = weight.shape[-1] // 2
-        of_x = of_weight = None
-        if ctx.needs_input_grad[0]:
-            # The kernel is odd, so that the transposed convolution keeps the size as well.
-            of_x = F.conv_transpose2d(gradient, weight.to(x.dtype), padding=padding, groups=len(weight))
-        if ctx.needs_input_grad[1]:
-            planes, kernels = x.contiguous().flatten(0, 1), gradient.contiguous().flatten(0, 1)[:, None]
-            each = F.conv2d(planes[None], kernels, padding=padding, groups=len(planes))
-            of_weight = each.view(len(x), *weight.shape).sum(0, dtype=weight.dtype)
-        return of_x, of_weight
-
-
-class Cell(nn.Module, Modulated):
-    """skip(x) + 0.1 f(x), called with (x, embedding), embedding None where there is no condition.
-
-    With `checkpointing` a training pass keeps only the cell's input and computes the rest again for the gradient: the
-    same gradients and running statistics for less memory and another forward pass. (Ignored under torch.compile, which
-    decides itself what it keeps.)
-
-    Args:
-        f: the residual branch.
-        skip: the other branch.
-    """
-
-    checkpointing: bool = False
+class Cell(Checkpointed, Modulated):
+    """skip(x) + 0.1 f(x), called with (x, embedding), embedding None where there is no condition."""
 
     def __init__(self, f: Layers, skip: nn.Module) -> None:
         super().__init__()
         self.f = f
         self.skip = skip
 
-    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        keep = not (self.checkpointing and self.training and torch.is_grad_enabled())
-        if keep or torch.compiler.is_compiling():
-            return self.whole(x, embedding)
-        out: Tensor = checkpoint(
-            self.whole, x, embedding, use_reentrant=False, preserve_rng_state=False, context_fn=self._contexts
-        )
-        return out
-
-    def whole(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+    def whole(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         """The sum of both branches."""
         return torch.add(self.skip(x), self.f(x, embedding), alpha=RESIDUAL)
-
-    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _StatisticsKept(self)
-
-
-class _StatisticsKept(AbstractContextManager[None]):
-    """The running statistics of batch normalisation, which know of this batch already, stay as they are."""
-
-    def __init__(self, net: nn.Module) -> None:
-        norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-        self.norms = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-
-    def __enter__(self) -> None:
-        for norm, _, _ in self.norms:
-            norm.momentum, norm.num_batches_tracked = 0.0, None
-
-    def __exit__(self, *exception: object) -> None:
-        for norm, momentum, batches in self.norms:
-            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 class EncoderCell(Cell):

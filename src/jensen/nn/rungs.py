@@ -6,112 +6,25 @@ Three kinds of blocks, one interface: fully connected layers, residual convoluti
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from itertools import pairwise
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from jensen.config import NetConfig
-from jensen.config.scales import Scale
-from jensen.errors import ConfigError
 from jensen.nn.blocks import activation, norm1d
-from jensen.nn.build import Conditioning, condition_embedding
 from jensen.nn.cells import DecoderCell, EncoderCell
 from jensen.nn.condition import Layers, Modulated, film
+from jensen.nn.layout import Layout, Rung
 from jensen.nn.resnet import ResidualBlock
-from jensen.nn.spatial import grid_sizes
+from jensen.nn.told import Shift
 
-__all__ = ["Blocks", "Cells", "Dense", "Down", "Embedding", "Head", "Layout", "Residual", "Rung", "layout_of"]
-
-
-class Rung(NamedTuple):
-    """A level of the hierarchy, nearest the data first."""
-
-    latents: int
-    width: int
-    size: tuple[int, ...]
-    """of the grid that its latents lie on; () for vectors"""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of its latents."""
-        return (self.latents, *self.size)
-
-
-class Layout(NamedTuple):
-    """Where the levels of a hierarchy lie, nearest the data first, and the sizes between them and the data."""
-
-    rungs: tuple[Rung, ...]
-    stem: tuple[Rung, ...]
-    """scales above the lowest level's, data first, without latents; none for vectors"""
-
-
-def layout_of(scales: tuple[Scale, ...], size: tuple[int, ...], downsampling: int) -> Layout:
-    """The levels of these scales: of vectors (`size` ()), or on grids that halve from scale to scale.
-
-    Args:
-        scales: nearest the data first.
-        size: (height, width) of the data; (): vectors.
-        downsampling: side of the data over side of the lowest level's grid, a power of 2.
-
-    Raises:
-        ConfigError: the data are too small for so many scales, or downsampling is no power of 2.
-    """
-    if not size:
-        return Layout(tuple(Rung(s.latents, s.width, ()) for s in scales for _ in range(s.groups)), ())
-    if downsampling < 1 or downsampling & (downsampling - 1):
-        raise ConfigError(f"downsampling should be a power of 2 (1, 2, 4, ...), got {downsampling}")
-    whole = downsampling * 2 ** (len(scales) - 1)
-    if min(size) < whole:
-        raise ConfigError(
-            f"data of {size[0]}x{size[1]} cannot be halved {int(math.log2(whole))} times, which {len(scales)} scales "
-            f"with downsampling {downsampling} ask for: use fewer scales or a smaller downsampling"
-        )
-    sizes = grid_sizes(size, whole)
-    above = len(sizes) - len(scales)
-    stem = tuple(Rung(0, max(1, scales[0].width >> (above - i)), sizes[i]) for i in range(above))
-    on_grids = zip(scales, sizes[above:], strict=True)
-    return Layout(tuple(Rung(s.latents, s.width, grid) for s, grid in on_grids for _ in range(s.groups)), stem)
-
-
-class Embedding(nn.Module):
-    """What the blocks are told of a condition: (batch, *condition_shape) to (batch, size)."""
-
-    def __init__(self, config: NetConfig, condition_shape: tuple[int, ...], conditioning: Conditioning) -> None:
-        super().__init__()
-        self.net: nn.Module
-        if conditioning == "concat" and len(condition_shape) == 1:
-            self.net, self.size = nn.Flatten(), condition_shape[0]
-        else:
-            net = NetConfig(activation=config.activation)
-            self.net, self.size = condition_embedding(net, condition_shape, curved=conditioning == "film")
-
-    def forward(self, condition: Tensor) -> Tensor:
-        out: Tensor = self.net(condition)
-        return out
-
-
-class Shift(nn.Module, Modulated):
-    """x + W c: what a linear layer or convolution sees of an embedding that stands beside its input."""
-
-    def __init__(self, embedding: int, features: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(embedding, features, bias=False)
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(batch, features, ...) and (batch, embedding) to (batch, features, ...)."""
-        out: Tensor = x + self.linear(embedding)[(...,) + (None,) * (x.ndim - 2)]
-        return out
+__all__ = ["BLOCKS", "Blocks", "Cells", "Dense", "Down", "Head", "Residual"]
 
 
 class Head(nn.Module):
-    """Parameters of a Gaussian from features, and perhaps from the state of the way down as well.
-
-    Args:
-        out: from features to parameters.
-        merge: from the state to what is added to the features; None: there is no state.
-    """
+    """out(features + merge(state)): parameters of a Gaussian; without `merge` of the features alone."""
 
     def __init__(self, out: nn.Module, merge: nn.Module | None = None) -> None:
         super().__init__()
@@ -125,12 +38,7 @@ class Head(nn.Module):
 
 
 class Down(nn.Module, Modulated):
-    """A step down: the state above a level and its latents z to the state below.
-
-    Args:
-        join: from state and z side by side; None: what is below sees z alone.
-        blocks: behind it.
-    """
+    """blocks(join(state, z)): the state below a level from that above it and its latents; without `join` of z alone."""
 
     def __init__(self, join: nn.Module | None, blocks: Layers) -> None:
         super().__init__()
@@ -143,44 +51,51 @@ class Down(nn.Module, Modulated):
         return below
 
 
-class Blocks(Protocol):
-    """What the steps of a hierarchy are made of: `Dense`, `Residual` or `Cells`.
+class Blocks(ABC):
+    """What the steps of a hierarchy are made of; levels are numbered from the data up.
 
-    Levels are numbered from the data up. `shape` is that of the data, or of the decoder's output.
+    Args:
+        config: depth, activation and normalisation.
+        layout: levels.
+        told: size of the embedding that every step is told, 0: nothing.
+        by_film: whether it modulates every hidden layer; if not, it stands beside the input of each step.
+        stem: blocks a size between the data and the lowest level, where these are grids; None: depth.
     """
 
-    layout: Layout
+    depth = 2
 
+    def __init__(self, config: NetConfig, layout: Layout, told: int, by_film: bool, stem: int | None = None) -> None:
+        self.config, self.layout = config, layout
+        self.depth = self.depth if config.depth is None else config.depth
+        self.stem = self.depth if stem is None else stem
+        self.film, self.beside = (told, 0) if by_film else (0, told)
+
+    @abstractmethod
     def up(self, i: int, shape: tuple[int, ...], from_codes: bool) -> nn.Module:
-        """Features of level i from the data (i = 0), or from the features or latents of the level below."""
+        """Features of level i from data of a shape (i = 0), or from the features or latents of the level below."""
 
+    @abstractmethod
     def down(self, i: int, shape: tuple[int, ...]) -> Down:
-        """From the state of level i and its latents to the state of the level below, or the decoder's output."""
+        """From the state and latents of level i to the state below it, or to the decoder's output of a shape."""
 
     def start(self) -> Tensor | None:
         """The state above the top level; None: there is none."""
+        return None
 
+    @abstractmethod
     def prior(self, i: int) -> Head:
         """Parameters of p(z_i | z_>i) from the state of level i."""
 
+    @abstractmethod
     def posterior(self, i: int, merged: bool) -> Head:
         """Parameters of a Gaussian from the features of level i and, `merged`, from its state."""
 
+    def _told(self, width: int) -> list[nn.Module]:
+        return [Shift(self.beside, width)] if self.beside else []
 
-class Dense:
-    """Fully connected layers, by default the two a level of Sønderby et al. 2016, without skip connections.
 
-    Args:
-        config: depth (2), activation and normalisation.
-        layout: levels.
-        told: size of the embedding that every step is told, 0: nothing.
-        by_film: whether it modulates every layer; if not, it stands beside the input of each step.
-    """
-
-    def __init__(self, config: NetConfig, layout: Layout, told: int, by_film: bool) -> None:
-        self.config, self.layout = config, layout
-        self.depth = 2 if config.depth is None else config.depth
-        self.film, self.beside = (told, 0) if by_film else (0, told)
+class Dense(Blocks):
+    """Fully connected layers, by default the two a level of Sønderby et al. 2016, without skip connections."""
 
     def up(self, i: int, shape: tuple[int, ...], from_codes: bool) -> nn.Module:
         rung, below = self.layout.rungs[i], self.layout.rungs[i - 1]
@@ -192,9 +107,6 @@ class Dense:
         rung = self.layout.rungs[i]
         last = [nn.Linear(rung.width, math.prod(shape))] if i == 0 else []
         return Down(None, Layers(*self._layers(rung.latents, rung.width), *last))
-
-    def start(self) -> Tensor | None:
-        return None
 
     def prior(self, i: int) -> Head:
         return Head(nn.Linear(self.layout.rungs[i + 1].width, 2 * self.layout.rungs[i].latents))
@@ -209,7 +121,7 @@ class Dense:
         for first in [before, *[width] * (self.depth - 1)]:
             layers += [
                 nn.Linear(first, width),
-                *([Shift(self.beside, width)] if self.beside and not layers else []),
+                *([] if layers else self._told(width)),
                 *norm1d(self.config.normalisation, width),
                 *film(self.film, width),
                 activation(self.config.activation),
@@ -217,24 +129,13 @@ class Dense:
         return layers
 
 
-class Residual:
+class Residual(Blocks):
     """Residual blocks of two 3x3 convolutions; the state goes down all the way (Maaløe et al. 2019, skip connections).
 
-    Args:
-        config: depth (blocks a level, 1), activation and normalisation.
-        layout: levels.
-        told: size of the embedding that every step is told, 0: nothing.
-        by_film: whether it modulates every hidden layer; if not, it stands beside the input of each step.
-        stem: blocks a size between the data and the lowest level; None: depth.
+    `config.depth`, 1 by default, is of blocks a level.
     """
 
     depth = 1
-
-    def __init__(self, config: NetConfig, layout: Layout, told: int, by_film: bool, stem: int | None = None) -> None:
-        self.config, self.layout = config, layout
-        self.depth = self.depth if config.depth is None else config.depth
-        self.stem = self.depth if stem is None else stem
-        self.film, self.beside = (told, 0) if by_film else (0, told)
 
     def up(self, i: int, shape: tuple[int, ...], from_codes: bool) -> nn.Module:
         rung, below = self.layout.rungs[i], self.layout.rungs[i - 1]
@@ -259,10 +160,14 @@ class Residual:
             if place.size != below.size:
                 layers.append(self.larger(place, below))
             count = self.stem if i == 0 else self.depth
-            layers += [self.keep_down(below.width) for _ in range(count)]
+            layers += [self.keep_down(below) for _ in range(count)]
         if i == 0:
-            layers += [activation(self.config.activation), nn.Conv2d(path[-1].width, shape[0], 3, padding=1)]
+            layers += [activation(self.last()), nn.Conv2d(path[-1].width, shape[0], 3, padding=1)]
         return Down(nn.Conv2d(rung.width + rung.latents, rung.width, 1), Layers(*layers))
+
+    def last(self) -> str:
+        """The nonlinearity before the decoder's output."""
+        return self.config.activation
 
     def start(self) -> Tensor | None:
         top = self.layout.rungs[-1]
@@ -290,28 +195,32 @@ class Residual:
         """A block of the way up."""
         return ResidualBlock(width, self.config.activation, self.config.normalisation, self.film)
 
-    def keep_down(self, width: int) -> nn.Module:
+    def keep_down(self, place: Rung) -> nn.Module:
         """A block of the way down."""
-        return self.keep_up(width)
-
-    def _told(self, width: int) -> list[nn.Module]:
-        return [Shift(self.beside, width)] if self.beside else []
+        return self.keep_up(place.width)
 
 
 class Cells(Residual):
-    """The residual cells of Vahdat & Kautz 2020 (NVAE), by default two a group."""
+    """The residual cells of Vahdat & Kautz 2020 (NVAE), by default two a group; with less channels near the data."""
 
     depth = 2
+
+    def last(self) -> str:
+        return "elu"
 
     def smaller(self, above: Rung, place: Rung) -> nn.Module:
         return EncoderCell(above.width, place.width, 2, self.film)
 
     def larger(self, place: Rung, below: Rung) -> nn.Module:
         height, width = below.size
-        return DecoderCell(place.width, below.width, (height, width), embedding=self.film)
+        return DecoderCell(place.width, below.width, (height, width), 6 if below.latents else 3, self.film)
 
     def keep_up(self, width: int) -> nn.Module:
         return EncoderCell(width, width, 1, self.film)
 
-    def keep_down(self, width: int) -> nn.Module:
-        return DecoderCell(width, width, embedding=self.film)
+    def keep_down(self, place: Rung) -> nn.Module:
+        return DecoderCell(place.width, place.width, None, 6 if place.latents else 3, self.film)
+
+
+BLOCKS: dict[str, type[Blocks]] = {"mlp": Dense, "conv": Residual, "cells": Cells}
+"""by the kind of net"""

@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 __all__ = ["SpectralNorms", "batch_norm_scales"]
 
 _FIRST = 40
-"""iterations from a random start, at construction"""
+"""iterations more in the first call, from a random start"""
 
 
 class SpectralNorms(nn.Module):
@@ -27,9 +27,9 @@ class SpectralNorms(nn.Module):
     the vectors of the call before: weights move little between two optimiser steps, so the estimate, which never
     exceeds the true value, stays close. Weights of one shape share their matrix products.
 
-    The left singular vectors are buffers: they go into the state, so that a resumed run has the same losses bit for
-    bit. The net is not kept but walked at each call, so that its parameters appear once, and a deep copy of whatever
-    owns both looks at its own weights.
+    The left singular vectors are buffers, 0 until a call in training: they go into the state, so that a resumed run has
+    the same losses bit for bit. The net is not kept but walked at each call, so that its parameters appear once, and a
+    deep copy of whatever owns both looks at its own weights.
 
     Args:
         net: whose weights are looked at: call with it, or with a copy of the same architecture.
@@ -39,6 +39,8 @@ class SpectralNorms(nn.Module):
         ValueError: the net has no such weights, or there are no iterations.
     """
 
+    _under_way: bool
+
     def __init__(self, net: nn.Module, iterations: int = 4) -> None:
         super().__init__()
         if iterations < 1:
@@ -47,11 +49,10 @@ class SpectralNorms(nn.Module):
         groups = _matrices(net)
         if not groups:
             raise ValueError("the net has no convolution or linear weights, so nothing to regularise")
-        generator = torch.Generator().manual_seed(0)  # its own: the weights of other nets should not depend on this one
         for name, matrices in groups.items():
-            weights = torch.stack(matrices).detach()
-            start = torch.randn(weights.shape[:2], generator=generator).to(weights)
-            self.register_buffer(name, _iterated(weights, start, _FIRST))
+            self.register_buffer(name, matrices[0].new_zeros(len(matrices), len(matrices[0])))
+        self._under_way = False
+        self.register_load_state_dict_post_hook(_look_again)  # type: ignore[no-untyped-call]
 
     def forward(self, net: nn.Module) -> Tensor:
         """Sum of the largest singular values, a scalar in float32 or wider; the gradient of each is u v^T.
@@ -66,20 +67,38 @@ class SpectralNorms(nn.Module):
         if shapes != {name: len(vectors) for name, vectors in self.named_buffers()}:
             raise ValueError("the net has other convolution and linear weights than the one this was made for")
         moving = self.training and torch.is_grad_enabled()
+        starts = self._starts()
+        steps = self.iterations if starts is None else self.iterations + _FIRST
         total = []
         for name, matrices in groups.items():
             buffer = self.get_buffer(name)
             with torch.autocast(buffer.device.type, enabled=False):
                 weights = torch.stack(matrices)
-                u = _iterated(weights.detach(), buffer.to(weights), self.iterations)
+                u = _iterated(weights.detach(), (buffer if starts is None else starts[name]).to(weights), steps)
                 image = _times(u, weights)
                 total.append((image * _normalised(image.detach(), image.detach())).sum())
             if moving:
                 buffer.copy_(u)
         return torch.stack(total).sum()
 
+    def _starts(self) -> dict[str, Tensor] | None:
+        """Random vectors while the own ones are 0, and point nowhere; None: a call in training has gone by."""
+        self._under_way = self._under_way or any(bool(buffer.any()) for buffer in self.buffers())
+        if self._under_way:
+            return None
+        # Its own generator: the draws of others should not depend on whether there is a penalty.
+        generator = torch.Generator().manual_seed(0)
+        return {
+            name: torch.randn(buffer.shape, generator=generator, device="cpu") for name, buffer in self.named_buffers()
+        }
+
     def extra_repr(self) -> str:
         return f"{sum(len(vectors) for vectors in self.buffers())} weights, iterations={self.iterations}"
+
+
+def _look_again(norms: nn.Module, _: object) -> None:
+    assert isinstance(norms, SpectralNorms)
+    norms._under_way = False  # the state may be of before the first call
 
 
 def batch_norm_scales(net: nn.Module) -> Tensor:

@@ -49,9 +49,14 @@ class Balanced(Elbo):
     def describe(self, latent: int, dims: int) -> str:
         schedule = self.kl_weight
         if schedule.kind == "constant" or schedule.start >= schedule.end:
-            return "levels are balanced while kl_weight rises, which it does not: this is the ELBO"
+            return (
+                "this is the ELBO: levels are balanced only while kl_weight rises, which it does not; it does with "
+                "--kl-weight-schedule linear --kl-weight-share 0.3"
+            )
         length = f"{schedule.steps} steps" if schedule.share is None else f"{schedule.share:.0%} of the training"
-        return f"levels are balanced while kl_weight is below {schedule.end:g}: at most {length}"
+        return (
+            f"levels are balanced while kl_weight is below {schedule.end:g}: at most {length} (of one level: the ELBO)"
+        )
 
     def _of_each(self, output: Output, level: Level) -> Tensor:
         """KL of each datum, (batch,), mean over samples and sum over dimensions."""

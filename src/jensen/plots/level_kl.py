@@ -112,7 +112,7 @@ def kl_of_levels_over_training(history: Mapping[str, Sequence[float]], *, title:
         edge = "white" if len(numbers) <= _MOST_LINES else "none"
         axes.stackplot(epoch, nats.clip(min=0.0), colors=colours, labels=names, edgecolor=edge, linewidth=0.4)
         axes.set_xlim(epoch[0], epoch[-1])
-    _cut(axes, nats.sum(0))
+    _cut(axes, nats.clip(min=0.0).sum(0))
     _name_levels(figure, axes, colours, names)
     if dropped := int((~finite).sum()):
         note(axes, f"{dropped} epoch{'s' * (dropped > 1)} not finite")

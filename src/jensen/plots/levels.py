@@ -82,11 +82,10 @@ def latent_levels(
     names = level_names(len(codes))
     chosen = shown_levels(len(codes), most)
     points = {place: _flat(f"codes of {names[place]}", codes[place]) for place in chosen}
-    total = len(points[0])
     if len(sizes := {len(each) for each in points.values()}) > 1:
         raise ValueError(f"codes should be of as many data at each level, but are of {sorted(sizes)}")
-    classes = None if labels is None else as_labels(labels, total, class_names)
-    step = -(-total // _MOST_POINTS)
+    classes = None if labels is None else as_labels(labels, len(points[0]), class_names)
+    step = -(-len(points[0]) // _MOST_POINTS)
     across = min(3, len(chosen)) if len(chosen) != 4 else 2
     down = math.ceil(len(chosen) / across)
     present = [] if classes is None else np.unique(classes).tolist()
@@ -97,17 +96,21 @@ def latent_levels(
         axes = figure.add_subplot(down, across, panel + 1)
         axes.set_box_aspect(1)
         _scatter(axes, points[place], classes, present, names[place], step)
-    if classes is not None and len(present) <= _MOST_CLASSES:
-        looks = (class_look(look) for look in range(len(present)))
-        figure.legend(
-            [Line2D([], [], color=colour, marker=marker, linestyle="", markersize=6) for colour, marker in looks],
-            [legend_label(short_name(index, class_names)) for index in present],
-            loc="outside right center",
-            fontsize=8.5,
-            frameon=False,
-            title="class",
-        )
+    if 0 < len(present) <= _MOST_CLASSES:
+        _name_classes(figure, [short_name(index, class_names) for index in present])
     return plain(figure)
+
+
+def _name_classes(figure: Figure, names: list[str]) -> None:
+    looks = (class_look(look) for look in range(len(names)))
+    figure.legend(
+        [Line2D([], [], color=colour, marker=marker, linestyle="", markersize=6) for colour, marker in looks],
+        [legend_label(name) for name in names],
+        loc="outside right center",
+        fontsize=8.5,
+        frameon=False,
+        title="class",
+    )
 
 
 def _flat(name: str, values: Array) -> Floats:

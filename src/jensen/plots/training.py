@@ -68,7 +68,7 @@ _OF_A_LEVEL = "kl_level_"
 _MOST_PARTS = 6
 _NAMES = {
     "balanced_rate": "KL with its levels balanced",
-    "batch_norm": "largest scales of batch normalisation, weighted",
+    "batch_norm": "largest scales of batch norms, weighted",
     "capacity": "capacity that the rate is held to",
     "classification": "surprise at known labels, weighted",
     "dimension_wise_kl": "dimension-wise KL",
@@ -83,6 +83,7 @@ _NAMES = {
 }
 """What a term is called where its name with spaces would not do."""
 _SHARE = "share of examples"
+_PENALTY = "added to the loss"
 _LEVELS = ("", "_top", "_bottom")
 _UNITS = {
     "accuracy": _SHARE,
@@ -90,11 +91,14 @@ _UNITS = {
     "bits_per_code": "bits",
     "gradient_norm": "norm",
     "skipped": "steps of an epoch",
+    "spectral": _PENALTY,
+    "batch_norm": _PENALTY,
     **{f"perplexity{level}": "equally frequent codes" for level in _LEVELS},
     **{f"codes_used{level}": "share of all codes" for level in _LEVELS},
 }
 _TITLES = {
     _SHARE: "Classes told rightly",
+    _PENALTY: "Penalties on the weights",
     "bits": "What a code costs",
     "norm": "Size of the gradient",
     "steps of an epoch": "Steps left out",
@@ -138,6 +142,7 @@ def curves(history: Mapping[str, Sequence[float]], *, title: str = "") -> Figure
     for position, panel in enumerate(panels):
         axes = figure.add_subplot(down, across, position + 1)
         _draw_panel(axes, panel, epoch, drawable)
+    _clear_legends(figure)
     return plain(figure)
 
 
@@ -208,6 +213,21 @@ def _draw_panel(axes: Axes, panel: _Panel, epoch: Floats, columns: Mapping[str, 
         axes.set_ylim(0, 1.08 * float(np.nanmax(columns["lr"][np.isfinite(columns["lr"])])) or 1.0)
     if missing:
         note(axes, f"{missing} value{'s' * (missing > 1)} not finite")
+
+
+def _clear_legends(figure: Figure) -> None:
+    """Room above the lines of each panel where its legend finds no free place among them."""
+    figure.draw_without_rendering()  # only then is it known where legends lie
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        if legend is None:
+            continue
+        box = legend.get_window_extent()
+        drawn = [line for line in axes.lines if line.get_transform() == axes.transData]  # no marks of an epoch
+        if any(axes.transData.transform_path(line.get_path()).intersects_bbox(box, filled=False) for line in drawn):
+            low, high = axes.get_ylim()
+            share = min(1.15 * box.height / axes.get_window_extent().height, 0.6)
+            axes.set_ylim(low, high + (high - low) * share / (1 - share))
 
 
 def _mark_best(axes: Axes, epoch: Floats, values: Floats, own: Floats, scores: Floats) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from jensen import plots
 from jensen.autoencoders import DeepVAE
 from jensen.metrics import Evaluation
-from jensen.metrics.levels import ACTIVE_KL
+from jensen.metrics.heldout import device_of
+from jensen.metrics.levels import ACTIVE_KL, drawn_below
 from jensen.report.html import Picture
 from jensen.report.latent_pictures import information
 from jensen.report.material import HeldOut, Material
@@ -24,6 +25,7 @@ DRAWS = 8
 TEMPERATURES = (1.0, 0.8, 0.6, 0.4)
 READJUSTED = 10, 50  # batches, samples in each
 MOST_NUMBERS_KEPT = 24  # of a line plot
+DRAWN_AS_NOTHING = " A term below 0, as hvae may have, is drawn as 0; the height is then more than the rate."
 
 
 def decoded_levels(material: Material, model: DeepVAE, held_out: HeldOut) -> list[Picture]:
@@ -47,14 +49,14 @@ def _temperatures(material: Material, model: DeepVAE, held_out: HeldOut) -> Pict
     if condition is not None and material.told == "label":
         names = [material.run.facts.condition_names[int(each.argmax())] for each in condition]
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    seed = int(torch.randint(2**31, ()))
+    seed, device = int(torch.randint(2**31, ())), device_of(model)
     rows = []
     for temperature in TEMPERATURES:
         batches, size = READJUSTED
         told = None if held_out.condition is None else held_out.condition[torch.randint(len(held_out.x), (size,))]
         with (
             model.readjusted(temperature, condition=told, n=size, batches=batches) if normalised else nullcontext(),
-            torch.random.fork_rng(devices=[]),
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
         ):
             torch.manual_seed(seed)
             drawn = model.sample(len(places), temperature, condition)
@@ -221,13 +223,14 @@ def kl(material: Material, model: DeepVAE, held_out: HeldOut, evaluation: Evalua
     assert held_out.kl is not None
     nats = information(held_out.kl, evaluation)
     of_levels = _sums(model, nats)
+    note = drawn_below(model.kind, len(of_levels))
     found = [
         Picture(
             "kl",
             "KL per level",
             "How much each level says about an example beyond what the levels above it said: the KL of q from its "
             "prior, in nats. A level near 0 is not used. A latent is active if its own KL is above "
-            f"{ACTIVE_KL} nats on average.",
+            f"{ACTIVE_KL} nats on average.{note and ' ' + note}",
             f"Bar chart of the KL divergence of {len(of_levels)} levels.",
             plots.kl_of_levels(
                 of_levels, _sums(model, (nats > ACTIVE_KL).double()), [z.numel() for z in _of_one(model)]
@@ -240,8 +243,8 @@ def kl(material: Material, model: DeepVAE, held_out: HeldOut, evaluation: Evalua
                 "kl-training",
                 "KL per level over training",
                 "The same while the model was trained, one level on the other, so that the height of all is the rate. "
-                "A level that thins out to nothing early seldom comes back; a KL weight that rises slowly from 0, free "
-                "bits and batch normalisation help to keep it.",
+                "A level that thins out to nothing early seldom comes back; a KL weight that rises slowly from 0"
+                f"{'' if note else ', free bits'} and batch normalisation help to keep it.{note and DRAWN_AS_NOTHING}",
                 f"Stacked areas of the KL of {len(of_levels)} levels over epochs.",
                 plots.kl_of_levels_over_training(material.history),
             )

@@ -67,8 +67,8 @@ class Trainer:
         go_on: str | None = None,
     ) -> None:
         self.steps = steps_an_epoch(data, config, fabric.world_size)
-        config = in_steps(config, config.epochs * self.steps)
-        objective = objective_in_steps(objective, config.epochs * self.steps)
+        total = config.epochs * self.steps
+        config, objective = in_steps(config, total), objective_in_steps(objective, total)
         self.config, self.fabric, self.seed, self.folder = config, fabric, seed, folder
         self.on_epoch, self.go_on = on_epoch, go_on
         data = data.to(fabric.device)
@@ -76,11 +76,9 @@ class Trainer:
         self.local_batch = config.batch_size // fabric.world_size
         local = data.train.epoch_length // fabric.world_size
         self.images = self.steps * min(self.local_batch, local) * fabric.world_size  # in an epoch
-        if config.warmup > config.epochs * self.steps:
-            raise ConfigError(
-                f"train: a warmup of {config.warmup} steps is longer than the training of {config.epochs * self.steps}"
-            )
-        self.rate = LearningRate(config, config.epochs * self.steps)
+        if config.warmup > total:
+            raise ConfigError(f"train: a warmup of {config.warmup} steps is longer than the training of {total}")
+        self.rate = LearningRate(config, total)
         # Sums of many steps; Apple's GPUs have no float64.
         self.wide = torch.float32 if fabric.device.type == "mps" else torch.float64
         objective.prepare(model.latent)
@@ -187,12 +185,13 @@ class Trainer:
         self.position.step += 1
 
     def _left_out(self) -> bool:
-        """Clip the gradient; whether its norm is such that the step should be left out."""
-        if self.config.clip is None and self.spikes is None:
-            return False
-        limit, groups = self.config.clip or math.inf, self.bare_optimiser.param_groups
-        norms = [torch.nn.utils.clip_grad_norm_(group["params"], limit) for group in groups]
-        if self.spikes is None or not self.spikes.leaves_out(float(torch.stack(norms).norm())):
+        """Clip the gradient, each group's by itself; whether the norm of all says to leave the step out."""
+        groups = [group["params"] for group in self.bare_optimiser.param_groups]
+        if self.config.clip is not None:
+            norms = [torch.nn.utils.clip_grad_norm_(group, self.config.clip) for group in groups]
+        elif self.spikes is not None:  # without multiplying every gradient by 1
+            norms = [weight.grad for group in groups for weight in group if weight.grad is not None]
+        if self.spikes is None or not self.spikes.leaves_out(float(torch.nn.utils.get_total_norm(norms))):
             return False
         if told := self.spikes.too_many:
             raise NonFiniteError(

@@ -49,7 +49,8 @@ class LearningRate:
 
     Args:
         config: lr, lr_min, warmup, decay and plateau_patience.
-        total_steps: optimiser steps in the whole run, where cosine reaches lr_min.
+        total_steps: optimiser steps in the whole run. Of several, cosine has lr_min at the last; where that is 0, and
+            the step would do nothing, just after it.
     """
 
     def __init__(self, config: TrainConfig, total_steps: int) -> None:
@@ -58,6 +59,7 @@ class LearningRate:
         left = max(1, total_steps - config.warmup)
         self.decay = Schedule()
         if config.decay == "cosine":
+            left = max(1, left - 1) if config.lr_min else left
             self.decay = Schedule(kind="cosine", start=1.0, end=config.lr_min / config.lr, steps=left)
         self.scale = 1.0
         self.best = float("-inf")

@@ -40,7 +40,9 @@ class TrainingStep(nn.Module):
         output = self.model(batch.x, batch.target, self.objective.samples, condition=batch.condition, mask=batch.mask)
         self.output = output
         loss = self.objective(output, context)
-        terms = {**loss.terms, **self.model.report(output, batch.label, batch.condition)}
+        with torch.no_grad():  # what is only logged needs no graph
+            reported = self.model.report(output, batch.label, batch.condition)
+        terms = {**loss.terms, **reported}
         self.names = ["loss", "score", *terms]
         value = loss.value if loss.auxiliary is None else loss.value + loss.auxiliary
         return value, torch.stack([loss.value.detach(), loss.score.detach(), *terms.values()]).detach()
