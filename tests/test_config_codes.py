@@ -104,7 +104,7 @@ def test_impossible_networks(choices: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize(
     ("choices", "said"),
     [
-        ({"downsampling": 2}, "downsampling is for model vqvae, not vae"),
+        ({"downsampling": 2}, "downsampling is for model vqvae, hvae, ladder or nvae, not vae"),
         ({"hierarchy": 2}, "hierarchy is for model vqvae, not vae"),
         ({"quantiser": {"codes": 4}}, "quantiser is for model vqvae, not vae"),
         ({"kind": "vqvae", "downsampling": 3}, "downsampling should be a power of 2"),

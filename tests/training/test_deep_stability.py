@@ -36,8 +36,9 @@ def deep(
 ) -> DeepVAE:
     """A small model with batch normalisation."""
     norm = choices.pop("norm", "batch")
-    depth, norm = (1, "none") if net == "cells" else (None, norm)  # cells have their own normalisation
-    config = NetConfig(kind=net, activation="leaky-relu", depth=depth, normalisation=norm)
+    # Cells have norms and nonlinearities of their own.
+    own = {"depth": 1} if net == "cells" else {"activation": "leaky-relu", "normalisation": norm}
+    config = NetConfig.model_validate({"kind": net, **own})
     if net != "mlp":
         choices = {"downsampling": 2, "stem": 1, **choices}
     return MODELS[kind](shape, scales or SCALES[net], net=config, **choices)

@@ -91,7 +91,7 @@ class DeepVAE(EncoderDecoder):
             raise ConfigError("stem and downsampling are for nets conv and cells, not mlp: choose one of these")
         if net.kind == "cells" and (net.normalisation, net.activation) != ("none", "relu"):
             raise ConfigError("net cells has norms and nonlinearities of its own: leave normalisation, activation away")
-        words = tuple(DEFAULT_SCALES[net.kind] if scales is None else scales)
+        words = DEFAULT_SCALES[net.kind] if scales is None else scales
         name, condition_shape = likelihood, checked_shape(condition_shape)
         check_conditioning(conditioning, condition_shape, own=False)
         if isinstance(likelihood, str):
@@ -117,7 +117,13 @@ class DeepVAE(EncoderDecoder):
         self.spectral = check_weight("spectral", spectral)
         self.norms = SpectralNorms(self) if spectral > 0 else None
         if isinstance(name, str):
-            chosen = {"scales": words, "net": net, "downsampling": downsampling, "stem": stem, "spectral": spectral}
+            chosen = {
+                "scales": tuple(words),
+                "net": net,
+                "downsampling": downsampling,
+                "stem": stem,
+                "spectral": spectral,
+            }
             own: dict[str, Any] = {} if autoregressive is None else {"autoregressive": autoregressive}
             own.update(likelihood=name, sigma=sigma, conditioning=conditioning)
             self.config = ModelConfig(kind=self.kind, **chosen, **own)

@@ -133,5 +133,6 @@ def compile_net(net: nn.Module) -> None:
         return out
 
     checks = Distribution._validate_args
-    net._compiled_call_impl = torch.compile(call)
+    # Sizes as constants: with variable ones the compiler fails on enlarged images, and batches have few sizes.
+    net._compiled_call_impl = torch.compile(call, dynamic=False)
     Distribution.set_default_validate_args(checks)  # the compiler switches the checks off for the whole process

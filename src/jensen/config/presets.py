@@ -112,7 +112,7 @@ _MINUTES = {"epochs": 100, "batch_size": 128, "lr": 1e-3}
 
 PRESETS: dict[str, Preset] = {
     "hvae-mnist": Preset(
-        "hierarchical VAE of five levels, with the same settings as ladder-mnist",
+        "hierarchical VAE of five levels, else as ladder-mnist",
         _sonderby("hvae", "mnist", _FIVE),
     ),
     "ladder-mnist": Preset(
@@ -120,7 +120,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "ladder-omniglot": Preset("the same on OMNIGLOT", _sonderby("ladder", "omniglot", _FIVE)),
     "ladder-conv": Preset(
-        "convolutional Ladder VAE of three levels, KL warm-up in place of free bits and dropout",
+        "convolutional Ladder VAE of three levels, with KL warm-up",
         {
             "data": {"name": "mnist"},
             "model": {
@@ -135,7 +135,7 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "nvae-mnist": Preset(
-        "NVAE of 15 groups on two scales, as published: two GPUs for a day",
+        "NVAE of 15 groups, as published: two GPUs for a day",
         _with(
             _nvae(
                 ("10x20@128", "5x20@256"),
@@ -150,7 +150,7 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "nvae-cifar10": Preset(
-        "NVAE of 30 groups, as published but without flow: eight GPUs for two days",
+        "NVAE of 30 groups, published, no flow: 8 GPUs, two days",
         _with(
             _nvae(
                 ("30x20@256",),
@@ -165,7 +165,7 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "nvae-celeba64": Preset(
-        "NVAE of 35 groups for 64x64 colour images (give --data), as published but without flow",
+        "NVAE of 35 groups for 64x64 colours, no flow (give --data)",
         _nvae(
             ("20x20@128", "10x20@256", "5x20@512"),
             downsampling=2,
