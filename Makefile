@@ -51,6 +51,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.vq --quick --json vq.json
 	$(BIN)/python -m benchmarks.generation --quick --json generation.json
 	$(BIN)/python -m benchmarks.vqvae --quick --json vqvae.json
+	$(BIN)/python -m benchmarks.hierarchy --quick --only mnist/LVAE-5 --json hierarchy.json
 	$(BIN)/python -m benchmarks.nvae_step --quick --json nvae_step.json
 
 clean:

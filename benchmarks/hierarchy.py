@@ -58,7 +58,7 @@ class Sizes:
     test: int | None = None
 
 
-FULL = Sizes({"mnist": 40, "omniglot": 30, COLOUR: 10, "LVAE-5 long": 400, "NVAE small": 6})
+FULL = Sizes({"mnist": 40, "omniglot": 30, COLOUR: 3, "LVAE-5 long": 400, "NVAE small": 6})
 QUICK = Sizes({"mnist": 2, "omniglot": 2, COLOUR: 1, "LVAE-5 long": 2, "NVAE small": 1}, 1_000, 20, 50, 200)
 
 

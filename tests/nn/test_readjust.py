@@ -209,7 +209,7 @@ def test_there_are_batches() -> None:
 def test_a_compiled_net_is_readjusted_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled code may have been traced without the hooks, or with those of an earlier call."""
     net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    monkeypatch.setattr(torch, "compile", lambda call: torch._dynamo.optimize("eager")(call))
+    monkeypatch.setattr(torch, "compile", lambda call, **_: torch._dynamo.optimize("eager")(call))
     compile_net(net)
     compiled = net._compiled_call_impl
     for shift in (3.0, -5.0):
