@@ -27,13 +27,14 @@ from torch import Tensor
 
 from benchmarks.mnist import TEST_SEED, say
 from benchmarks.report import FILE_WIDTH, Machine, Report, Row, command_line, parser, row_of
+from benchmarks.vqvae import trained
 from jensen.autoencoders import NeuralModel
 from jensen.config import Config, DataConfig, ModelConfig, NetConfig, ObjectiveConfig, Schedule, TrainConfig
 from jensen.data import Data, load_data
 from jensen.data.transform import binarise
 from jensen.metrics import importance_weighted_log_likelihood
 from jensen.metrics.levels import level_uses
-from jensen.training import Run, fit, resume
+from jensen.training import Run
 
 NAME = "hierarchy"
 FIVE = ("64@512", "32@256", "16@128", "8@64", "4@32")
@@ -194,18 +195,6 @@ def configuration(data: str, name: str, case: Case, sizes: Sizes) -> Config:
         objective=ObjectiveConfig.model_validate({"kind": case.objective, "kl_weight": weight}),
         train=TrainConfig(**{**settings, **case.train, "epochs": epochs}),
     )
-
-
-def trained(name: str, config: Config, path: Path) -> Run:
-    """The run at `path`: made, gone on with, or as it is if it is finished."""
-    if not (path / "config.yaml").exists():
-        say(f"{name}: training for {config.train.epochs} epochs in {path}")
-        return fit(config, path, quiet=True)
-    run = Run.open(path)
-    if not run.finished:
-        say(f"{name}: going on with {path}")
-        return resume(path, quiet=True)
-    return run
 
 
 def test_images(data: Data, name: str, count: int | None) -> Tensor:
