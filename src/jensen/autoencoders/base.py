@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -14,8 +15,10 @@ from jensen.autoencoders.decoder import Decoder
 from jensen.autoencoders.model import NeuralModel, compile_net
 from jensen.autoencoders.path import path_between
 from jensen.config import AutoregressiveConfig, ModelConfig, NetConfig
+from jensen.config.columns import Column
 from jensen.likelihoods import CategoricalOnLevels, Likelihood, make_likelihood
 from jensen.nn import Conditioning, make_decoder, make_encoder
+from jensen.nn.features import Seen
 
 __all__ = ["Decoder", "EncoderDecoder", "check_conditioning", "compile_net", "path_between"]
 
@@ -41,6 +44,8 @@ class EncoderDecoder(NeuralModel):
         conditioning: how a condition enters `net`: concat, embedding or film (see `jensen.nn.make_encoder`).
         symbols: whether values are symbols, whose order means nothing: with likelihood categorical the most probable
             ones are decoded, not their mean.
+        columns: what each column of a table holds, for likelihood table.
+        code_numbers: that the encoder gives for a datum; None: code_channels x latent.
 
     Wherever a method takes a condition, int64 class labels may stand in for one-hot vectors. A condition that is
     missing, of another shape, NaN, or a label that is no class is a ValueError, one that is no tensor a TypeError.
@@ -71,6 +76,8 @@ class EncoderDecoder(NeuralModel):
         condition_shape: tuple[int, ...] | None = None,
         conditioning: Conditioning = "concat",
         symbols: bool = False,
+        columns: Sequence[Column] = (),
+        code_numbers: int | None = None,
     ) -> None:
         super().__init__()
         if latent < 1:
@@ -90,21 +97,26 @@ class EncoderDecoder(NeuralModel):
             self.config = ModelConfig(kind=self.kind, latent=latent, **choices)
         if isinstance(likelihood, str):
             likelihood = make_likelihood(
-                likelihood, levels=levels, sigma=sigma, shape=self.target_shape, autoregressive=autoregressive
+                likelihood,
+                levels=levels,
+                sigma=sigma,
+                shape=self.target_shape,
+                autoregressive=autoregressive,
+                columns=columns,
             )
         # What is predicted may be no image even where the input is one.
         decoder_net = net if len(self.target_shape) == 3 else net.model_copy(update={"kind": "mlp"})
         outputs = (likelihood.planes(self.target_shape), *self.target_shape[1:])
         if encoder is None:
-            features = self.code_channels * latent
-            encoder = make_encoder(net, self.shape, features, self.condition_shape, conditioning)
+            seen = likelihood.features() if self.target_shape == self.shape else None
+            shape = self.shape if seen is None else (seen.size,)
+            numbers = self.code_channels * latent if code_numbers is None else code_numbers
+            encoder = make_encoder(net, shape, numbers, self.condition_shape, conditioning)
+            encoder = encoder if seen is None else Seen(seen, encoder)
         if decoder is None:
             decoder = make_decoder(decoder_net, latent, outputs, self.condition_shape, conditioning)
-        self.encoder: nn.Module = self._wrap(encoder)
+        self.encoder: nn.Module = encoder
         self.decoder = Decoder(decoder, likelihood, self.target_shape, self.condition_shape)
-
-    def _wrap(self, net: nn.Module) -> nn.Module:
-        return net
 
     @property
     def likelihood(self) -> Likelihood:

@@ -29,7 +29,8 @@ DEEP_KINDS: dict[str, type[DeepVAE]] = {"hvae": HierarchicalVAE, "ladder": Ladde
 class DataLike(Protocol):
     """What a model needs to know of the data: shapes, and how many values the target can take (None: real).
 
-    It may also have `symbols`, the names of the datum's levels where these are symbols rather than grey levels.
+    It may also have `symbols`, the names of the datum's levels where these are symbols rather than grey levels,
+    `columns`, what each column of a table holds, and `suits`, the likelihood that suits these values.
     """
 
     @property
@@ -56,6 +57,8 @@ def resolve(config: Config, data: DataLike) -> Config:
             likelihood = "autoregressive"
         elif _symbols(data) and config.data.target is None:
             likelihood = "categorical"
+        elif config.data.target is None and (suits := getattr(data, "suits", None)) is not None:
+            likelihood = suits
     transform = config.data.transform
     if transform == "auto":
         binary = likelihood == "bernoulli" and data.levels is not None and config.data.target is None
@@ -104,6 +107,8 @@ def make_model(config: ModelConfig, data: DataLike) -> NeuralModel:
     own: dict[str, Any] = {}
     if config.kind != "autoencoder":
         own["prior"] = config.prior
+    if config.kind == "vae":
+        own.update(components=config.components, posterior=config.posterior)
     if config.likelihood == "autoregressive":
         own["autoregressive"] = config.autoregressive
     if config.kind == "semi-supervised":
@@ -119,6 +124,7 @@ def make_model(config: ModelConfig, data: DataLike) -> NeuralModel:
         condition_shape=data.condition_shape,
         conditioning=config.conditioning,
         symbols=bool(_symbols(data)) and data.target_shape == data.shape,
+        columns=getattr(data, "columns", ()),
         **own,
     )
 
@@ -150,6 +156,7 @@ def _deep(config: ModelConfig, data: DataLike) -> DeepVAE:
         condition_shape=data.condition_shape,
         conditioning=config.conditioning,
         symbols=bool(_symbols(data)) and data.target_shape == data.shape,
+        columns=getattr(data, "columns", ()),
     )
 
 

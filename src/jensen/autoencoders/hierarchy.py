@@ -20,6 +20,7 @@ from jensen.autoencoders.condition import checked_mask, checked_shape
 from jensen.autoencoders.walk import Choose, WayDown, WayUp, gaussian, repeated, split_levels, unflattened
 from jensen.bound import Level, Output
 from jensen.config import AutoregressiveConfig, ModelConfig, NetConfig
+from jensen.config.columns import Column
 from jensen.config.scales import DEFAULT_SCALES, parse_scales
 from jensen.errors import ConfigError
 from jensen.likelihoods import Likelihood, make_likelihood
@@ -83,6 +84,7 @@ class DeepVAE(EncoderDecoder):
         condition_shape: tuple[int, ...] | None = None,
         conditioning: Conditioning = "concat",
         symbols: bool = False,
+        columns: Sequence[Column] = (),
     ) -> None:
         target_shape = tuple(shape if target_shape is None else target_shape)
         net = NetConfig(kind=net) if isinstance(net, str) else net
@@ -96,8 +98,14 @@ class DeepVAE(EncoderDecoder):
         check_conditioning(conditioning, condition_shape, own=False)
         if isinstance(likelihood, str):
             likelihood = make_likelihood(
-                likelihood, levels=levels, sigma=sigma, shape=target_shape, autoregressive=autoregressive
+                likelihood,
+                levels=levels,
+                sigma=sigma,
+                shape=target_shape,
+                autoregressive=autoregressive,
+                columns=columns,
             )
+        seen = likelihood.features() if target_shape == tuple(shape) else None
         layout = layout_of(parse_scales(words), () if net.kind == "mlp" else tuple(shape[1:]), downsampling)
         # Encoder and decoder learn each an embedding of its own.
         told = [Embedding(net, condition_shape, conditioning) for _ in range(2)] if condition_shape else [None, None]
@@ -108,7 +116,7 @@ class DeepVAE(EncoderDecoder):
             sum(math.prod(rung.shape) for rung in layout.rungs),
             likelihood=likelihood,
             target_shape=target_shape,
-            encoder=WayUp(told[0], blocks, tuple(shape), self.from_codes, self.merged),
+            encoder=WayUp(told[0], blocks, tuple(shape), self.from_codes, self.merged, seen),
             decoder=WayDown(told[1], blocks, (likelihood.planes(target_shape), *target_shape[1:])),
             condition_shape=condition_shape,
             symbols=symbols,

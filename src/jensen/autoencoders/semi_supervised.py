@@ -14,11 +14,12 @@ from torch.distributions import Categorical, Normal, register_kl
 
 from jensen.autoencoders.condition import checked_mask, checked_shape
 from jensen.autoencoders.path import path_between
-from jensen.autoencoders.vae import VAE
+from jensen.autoencoders.vae import VAE, FullGaussian
 from jensen.bound import Level, Output
 from jensen.config import ModelKind, NetConfig
 from jensen.likelihoods import at_least_float32
 from jensen.nn import make_encoder
+from jensen.nn.features import Seen
 
 __all__ = ["ClassOutput", "ClassPosterior", "SemiSupervisedVAE"]
 
@@ -112,10 +113,17 @@ class SemiSupervisedVAE(VAE):
         if not (classifier_weight >= 0 and math.isfinite(classifier_weight)):
             raise ValueError(f"classifier_weight should be 0 or more and finite, got {classifier_weight}")
         super().__init__(shape, latent, condition_shape=condition_shape, net=net, **choices)  # type: ignore[arg-type]
+        if self.mixture is not None or isinstance(self.encoder, FullGaussian):
+            raise ValueError("a model with unknown classes has prior standard or learned, and posterior diagonal")
         self.classes = condition_shape[0]
         self.classifier_weight = classifier_weight
         net = NetConfig(kind=net) if isinstance(net, str) else net
-        self.classifier: nn.Module = make_encoder(net, shape, self.classes) if classifier is None else classifier
+        seen = self.likelihood.features() if self.target_shape == self.shape else None
+        if classifier is None:
+            own = make_encoder(net, shape if seen is None else (seen.size,), self.classes)
+            self.classifier: nn.Module = own if seen is None else Seen(seen, own)
+        else:
+            self.classifier = classifier
         if classifier is not None or class_prior is not None:
             self.config = None
         elif self.config is not None:
@@ -291,12 +299,14 @@ class SemiSupervisedVAE(VAE):
         self._check_input(x)
         every = self._every().expand(-1, len(x), -1).flatten(0, 1)
         q = self._posterior(x.repeat(self.classes, *[1] * (x.ndim - 1)), every)
+        assert isinstance(q, Normal)
         shape = (self.classes, len(x), self.latent)
         return Normal(q.loc.view(shape), q.scale.view(shape), validate_args=False)
 
     def _priors(self, samples: int) -> Normal:
         """p(z | y) of enumerated classes, batch shape () or (samples x classes, 1, latent)."""
         prior = self._prior(self._every()[:, 0])
+        assert isinstance(prior, Normal)
         if self.prior_net is None:
             return prior
         return _repeated(Normal(prior.loc.unsqueeze(1), prior.scale.unsqueeze(1), validate_args=False), samples)

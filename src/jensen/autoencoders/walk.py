@@ -15,6 +15,7 @@ from torch.distributions import Distribution, Normal
 
 from jensen.bound import Level
 from jensen.likelihoods import at_least_float32, soft_clamp
+from jensen.nn.features import Features
 from jensen.nn.rungs import Blocks
 from jensen.nn.told import Embedding
 
@@ -60,12 +61,21 @@ class WayUp(Way):
         shape: of the data.
         from_codes: whether a step starts from the latents below it, not from their features.
         merged: whether heads below the top see the state of the way down.
+        seen: what the first step sees of the data; None: the data themselves.
     """
 
     def __init__(
-        self, embedding: Embedding | None, blocks: Blocks, shape: tuple[int, ...], from_codes: bool, merged: bool
+        self,
+        embedding: Embedding | None,
+        blocks: Blocks,
+        shape: tuple[int, ...],
+        from_codes: bool,
+        merged: bool,
+        seen: Features | None = None,
     ) -> None:
         super().__init__(embedding)
+        self.seen = seen
+        shape = shape if seen is None else (seen.size,)
         levels = range(len(blocks.layout.rungs))
         self.steps.extend(blocks.up(i, shape, from_codes) for i in levels)
         self.heads.extend(blocks.posterior(i, merged and i < levels[-1]) for i in levels)
@@ -73,7 +83,7 @@ class WayUp(Way):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> list[Tensor]:
         """Features of every level, the top first, each a function of those below it."""
         told = self.told(condition)
-        features = [x]
+        features = [x if self.seen is None else self.seen(x)]
         for step in self.steps:
             features.append(step(features[-1], told))
         return features[:0:-1]

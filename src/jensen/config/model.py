@@ -13,6 +13,9 @@ from jensen.sections import Section
 
 __all__ = ["ModelConfig", "NetConfig"]
 
+WITH_SIGMA = ("gaussian", "gaussian-learned", "laplace", "student-t", "table")
+"""Likelihoods for which `sigma` means something."""
+
 
 class NetConfig(Section):
     """Encoder and decoder networks."""
@@ -48,14 +51,24 @@ class ModelConfig(Section):
     likelihood: LikelihoodName = Field(
         "auto", description="p(x | z); auto: bernoulli for images and yes/no targets, gaussian-learned for tables"
     )
-    sigma: Positive = Field(1.0, description="standard deviation of the gaussian likelihood (initial one if learned)")
+    sigma: Positive = Field(
+        1.0,
+        description="standard deviation of the gaussian likelihood; where it is learned, as of laplace and "
+        "student-t, the scale to start from",
+    )
     conditioning: Literal["concat", "embedding", "film"] = Field(
         "concat",
         description="how a condition enters the nets: concat with their input, a learned embedding of it, or film "
         "(scale and shift of every hidden layer)",
     )
-    prior: Literal["standard", "learned"] = Field(
-        "standard", description="p(z): standard normal, or learned from the condition, p(z | c)"
+    prior: Literal["standard", "learned", "mixture", "vampprior"] = Field(
+        "standard",
+        description="p(z): standard normal; learned from the condition, p(z | c); a mixture of normals; or vampprior, "
+        "the mean of q(z | u) over learned data u",
+    )
+    components: Count | None = Field(None, description="of prior mixture (10) or vampprior (500)")
+    posterior: Literal["diagonal", "full"] = Field(
+        "diagonal", description="q(z | x): independent latents, or normal with a full covariance"
     )
     classifier_weight: NonNegative = Field(
         1.0, description="semi-supervised: weight of -log q(y | x) of the known labels"
@@ -142,8 +155,14 @@ class ModelConfig(Section):
     def _possible(self) -> Self:
         if self.kind == "autoencoder" and self.prior != "standard":
             raise ValueError("prior has no meaning for model autoencoder, which has none; use model vae")
+        if self.kind != "vae" and (self.prior in ("mixture", "vampprior") or self.posterior != "diagonal"):
+            what = "posterior full" if self.posterior != "diagonal" else f"prior {self.prior}"
+            raise ValueError(f"{what} is for model vae, not {self.kind}")
+        if self.components is not None and self.prior not in ("mixture", "vampprior"):
+            raise ValueError(f"components is for prior mixture or vampprior, not {self.prior}")
         if self.kind != "semi-supervised" and self.classifier_weight != 1.0:
             raise ValueError(f"classifier_weight is for model semi-supervised, not {self.kind}")
-        if self.sigma != 1.0 and self.likelihood not in ("auto", "gaussian", "gaussian-learned"):
-            raise ValueError(f"sigma has no meaning for likelihood {self.likelihood}; use gaussian or gaussian-learned")
+        if self.sigma != 1.0 and self.likelihood not in ("auto", *WITH_SIGMA):
+            most = ", ".join(WITH_SIGMA[:-1])
+            raise ValueError(f"sigma has no meaning for likelihood {self.likelihood}; use {most} or {WITH_SIGMA[-1]}")
         return self

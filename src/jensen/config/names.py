@@ -7,13 +7,20 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 DataTransform = Literal["auto", "none", "binarise", "binarise-static", "dequantise"]
-Corruption = Literal["none", "gaussian", "salt-and-pepper", "masking"]
+Corruption = Literal["none", "gaussian", "salt-and-pepper", "masking", "blur"]
 LikelihoodName = Literal[
     "auto",
     "bernoulli",
     "gaussian",
     "gaussian-learned",
     "gaussian-per-pixel",
+    "gaussian-optimal",
+    "laplace",
+    "student-t",
+    "continuous-bernoulli",
+    "beta-binomial",
+    "multinomial",
+    "table",
     "discretised-logistic",
     "discretised-logistic-mixture",
     "categorical",

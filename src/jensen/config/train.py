@@ -35,6 +35,9 @@ class TrainConfig(Section):
         description="leave a step out whose gradient norm is more than this many times the running one, or not finite "
         "(counted as skipped; a GPU is waited for in every step)",
     )
+    on_nan: Literal["stop", "skip"] = Field(
+        "stop", description="loss or gradient not finite: stop (the last good checkpoint is kept), or skip that step"
+    )
     ema: float | None = Field(None, gt=0, lt=1, description="decay of an exponential moving average of the weights")
     patience: Count | None = Field(
         None,
@@ -48,6 +51,10 @@ class TrainConfig(Section):
     channels_last: bool = Field(False, description="memory layout of images (often faster with conv nets)")
     checkpointing: bool = Field(
         False, description="compute activations anew in the backward pass: less memory (nets made of cells)"
+    )
+    auto_batch: bool = Field(False, description="if memory does not do for batch_size, halve it until it does")
+    deterministic: bool = Field(
+        False, description="only operations that give the same every time; checks at the start that they do"
     )
     compile: bool = Field(False, description="torch.compile the training step")
     accelerator: str = Field("auto", description="cpu, cuda, mps, or auto")

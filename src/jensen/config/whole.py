@@ -17,6 +17,9 @@ from jensen.sections import Section, read_yaml
 
 __all__ = ["Config"]
 
+DENSITIES = ("gaussian", "laplace", "student-t", "continuous-bernoulli")
+"""How the names of likelihoods of real numbers start, other than that of a table's columns."""
+
 
 class Config(Section):
     """A whole run. Saved as config.yaml in the run directory."""
@@ -48,6 +51,7 @@ class Config(Section):
             raise ValueError("labelled_share has no meaning without labelled")
         if self.data.condition is None and self.model.conditioning != "concat":
             raise ValueError("conditioning has no meaning without a condition: give data.condition, e.g. label")
+        self._check_chained(objective)
         if self.data.condition is None and self.model.prior == "learned":
             raise ValueError("prior learned is p(z | c): give data.condition, e.g. label")
         if self.data.target is not None and self.data.corruption != "none":
@@ -58,9 +62,10 @@ class Config(Section):
                 f"transform {self.data.transform} needs likelihood bernoulli (or categorical, or autoregressive), not "
                 f"{self.model.likelihood}"
             )
-        if self.data.transform == "dequantise" and not self.model.likelihood.startswith("gaussian"):
+        if self.data.transform == "dequantise" and not self.model.likelihood.startswith(DENSITIES):
             raise ValueError(
-                f"transform dequantise needs a continuous likelihood (gaussian...), not {self.model.likelihood}"
+                "transform dequantise needs a continuous likelihood (gaussian..., laplace, student-t, "
+                f"continuous-bernoulli), not {self.model.likelihood}"
             )
         return self
 
@@ -77,6 +82,19 @@ class Config(Section):
             raise ValueError(
                 f"objective {objective} takes the term of each level for a KL, but in model hvae those below the top "
                 "are none and may be negative: use elbo, beta, capacity or iwae, or model ladder or nvae"
+            )
+
+    def _check_chained(self, objective: str) -> None:
+        """Refuse what takes latents for independent where the prior or the posterior says that they are not."""
+        model = self.model
+        if self.data.condition is not None and model.prior == "vampprior":
+            raise ValueError("prior vampprior goes without a condition: use prior learned, p(z | c), or mixture")
+        dependent = [f"prior {model.prior}"] * (model.prior in ("mixture", "vampprior"))
+        dependent += [f"posterior {model.posterior}"] * (model.posterior == "full")
+        if dependent and objective in ("total-correlation", "dip", "free-bits", "balanced", "mmd"):
+            raise ValueError(
+                f"objective {objective} looks at one latent at a time, but those of {dependent[0]} depend on each "
+                "other: use elbo, beta, capacity, factor or iwae"
             )
 
     def _check_codes(self, kind: str, objective: str) -> None:

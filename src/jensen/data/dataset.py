@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from jensen.config import LikelihoodName
+from jensen.config.columns import Column
 from jensen.data.visible import PARTS
 from jensen.errors import DataError
 
@@ -73,6 +75,13 @@ class Dataset:
     uint8 with the grey levels of `values` (256 where these are continuous)"""
     symbols: tuple[str, ...] = ()
     """what each level stands for, where levels are names (the characters of a text) and not magnitudes"""
+    columns: tuple[Column, ...] = ()
+    """what each column of a table holds, where that is not a real number that is always known; then a category is its
+    place among the column's categories, and NaN is a gap"""
+    vocabulary: tuple[str, ...] = ()
+    """the word of each column, where an example is how often each word is in a document"""
+    suits: LikelihoodName | None = None
+    """the likelihood that suits these values, where it is not the usual one of their kind"""
     description: str = ""
     licence: str = ""
     citation: str = ""
@@ -85,7 +94,7 @@ class Dataset:
             )
         _check_levels(self.name, self.levels, self.symbols)
         if isinstance(self.values, Tensor):
-            _check_values(self.name, self.values, self.shape, self.levels)
+            _check_values(self.name, self.values, self.shape, self.levels, gaps=bool(self.columns))
         check_splits(self.name, self.splits, len(self))
         columns = {"labels": self.labels, "factors": self.factors, **self.targets, **self.conditions}
         for name, column in columns.items():
@@ -163,7 +172,7 @@ def _check_levels(name: str, levels: int | None, symbols: tuple[str, ...]) -> No
         )
 
 
-def _check_values(name: str, values: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
+def _check_values(name: str, values: Tensor, shape: tuple[int, ...], levels: int | None, *, gaps: bool = False) -> None:
     if tuple(values.shape[1:]) != shape:
         raise DataError(f"{name}: examples have shape {tuple(values.shape[1:])}, not {shape}")
     expected = (torch.float32,) if levels is None else WHOLE
@@ -178,7 +187,7 @@ def _check_values(name: str, values: Tensor, shape: tuple[int, ...], levels: int
         if low < 0 or high >= levels:
             what = f"{'grey ' if len(shape) == 3 else ''}level {low if low < 0 else high}"
             raise DataError(f"{name}: {what} in data of {levels} levels (0 .. {levels - 1})")
-    bad = first_non_finite(values)
+    bad = first_non_finite(torch.where(values.isnan(), 0, values) if gaps else values)
     if bad is not None:
         raise DataError(
             f"{name}: value {float(values[bad])} at index {bad} (example {bad[0]}); remove or replace such values"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from jensen.config import DataConfig
+from jensen.config import DataConfig, LikelihoodName
+from jensen.config.columns import Column
 from jensen.data.condition import Labels, make_condition
 from jensen.data.corruption import check_corruption
 from jensen.data.dataset import Dataset, check_splits, is_unit
@@ -19,6 +22,9 @@ from jensen.data.transform import Transform, TransformName, static_binarise
 from jensen.errors import ConfigError, DataError
 
 __all__ = ["Data", "prepare"]
+
+PIECE = 4_000_000
+"""values looked at together for their statistics"""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,6 +72,16 @@ class Data:
     def symbols(self) -> tuple[str, ...]:
         """What each level of a datum stands for, where levels are names and not magnitudes; empty otherwise."""
         return self.dataset.symbols
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What each column of a table holds; empty where all are real numbers that are always known."""
+        return self.dataset.columns
+
+    @property
+    def suits(self) -> LikelihoodName | None:
+        """The likelihood that suits these values, where it is not the usual one of their kind."""
+        return self.dataset.suits
 
     @property
     def transform(self) -> TransformName:
@@ -134,6 +150,7 @@ def prepare(dataset: Dataset, config: DataConfig | None = None, *, splits: Mappi
     for symbols, and where another target than the datum is predicted. Continuous tables are standardised by mean and
     standard deviation of the training split, each column by its own; continuous signals too, each channel by its own,
     over all times. Symbols have no magnitude: they can be neither binarised, nor dequantised, nor corrupted.
+    Classes that `config.leave_out` names are in the test split only.
 
     Raises `ConfigError` for settings that this data set cannot have, `DataError` for impossible splits.
     """
@@ -142,6 +159,7 @@ def prepare(dataset: Dataset, config: DataConfig | None = None, *, splits: Mappi
     _check_symbols(dataset, config)
     target = _target(dataset, config)
     positions = dataset.splits if splits is None else _restored(dataset, splits)
+    positions = _without(dataset, config.leave_out, positions)
     if config.limit is not None:
         positions = {**positions, **{part: positions[part][: config.limit] for part in ("train", "valid")}}
     name: TransformName
@@ -173,6 +191,7 @@ def prepare(dataset: Dataset, config: DataConfig | None = None, *, splits: Mappi
             corruption=config.corruption,
             strength=config.corruption_strength,
             condition=None if condition is None else condition.at(index),
+            gaps=bool(dataset.columns) and target is None,
         )
 
     parts = {part: split(index) for part, index in positions.items()}
@@ -219,6 +238,36 @@ def _restored(dataset: Dataset, splits: Mapping[str, Tensor]) -> dict[str, Tenso
     return restored
 
 
+def _without(dataset: Dataset, left_out: tuple[str, ...] | None, positions: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Positions of which those of training and validation hold no example of the classes that are left out.
+
+    Raises `ConfigError` where there are no such classes, or nothing is left.
+    """
+    if left_out is None:
+        return positions
+    labels = dataset.labels
+    if labels is None:
+        raise ConfigError(f"data.leave_out: {dataset.name} has no classes to leave out")
+    names = dataset.class_names or tuple(str(number) for number in range(int(labels.max()) + 1))
+    unknown = [name for name in left_out if name not in names]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], names, n=1)
+        guess = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(
+            f"data.leave_out: {dataset.name} has no class {unknown[0]!r}{guess} (choices: {', '.join(names)})"
+        )
+    out = torch.tensor([name in left_out for name in names])
+    kept = {part: positions[part][~out[labels[positions[part]]]] for part in ("train", "valid")}
+    empty = [part for part, index in kept.items() if len(index) == 0]
+    if empty:
+        split = {"train": "training", "valid": "validation"}[empty[0]]
+        raise ConfigError(
+            f"data.leave_out: without {', '.join(left_out)} nothing is left of the {split} split of {dataset.name}; "
+            "leave out fewer classes"
+        )
+    return {**positions, **kept}
+
+
 def _statistics(dataset: Dataset, train: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """Mean and standard deviation over the training split, float32; None for images and for values on levels.
 
@@ -226,10 +275,32 @@ def _statistics(dataset: Dataset, train: Tensor) -> tuple[Tensor | None, Tensor 
     """
     if dataset.kind == "image" or dataset.levels is not None:
         return None, None
-    rows = dataset.values[train].double()
-    if dataset.kind == "signal":
-        rows = rows.transpose(1, 2).flatten(0, 1)[..., None]
-    mean, sd = rows.mean(0), rows.std(0, correction=0)
-    # a constant column has nothing to scale
-    sd = torch.where(sd > 0, sd, torch.ones_like(sd))
-    return mean.float(), sd.float()
+    if dataset.vocabulary:  # counts of words are taken as they are
+        return None, None
+    mean, sd = _moments(dataset, train)
+    plain = torch.tensor([column.kind != "real" for column in dataset.columns] or [False])
+    return torch.where(plain, 0.0, mean).float(), torch.where(plain, 1.0, sd).float()
+
+
+def _moments(dataset: Dataset, train: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of what is known, float64, from pieces that fit in memory; sd 1 of what is constant.
+
+    Two passes: a sum of squares less the square of a sum would lose the digits of values far from zero.
+    """
+    zeros = torch.zeros(dataset.shape[0], *[1] * (dataset.kind == "signal"), dtype=torch.float64)
+    total, count, squares = zeros, zeros, zeros
+    for rows in _rows(dataset, train):
+        total, count = total + rows.nansum(0), count + (~rows.isnan()).sum(0)
+    mean = total / count.clamp_min(1)
+    for rows in _rows(dataset, train):
+        squares = squares + (rows - mean).square().nansum(0)
+    sd = (squares / count.clamp_min(1)).sqrt()
+    return mean, torch.where(sd > 0, sd, torch.ones_like(sd))
+
+
+def _rows(dataset: Dataset, index: Tensor) -> Iterator[Tensor]:
+    """Values as rows whose first dimension is what statistics are taken over, in pieces, float64."""
+    at_once = max(1, PIECE // math.prod(dataset.shape))
+    for places in index.split(at_once):
+        rows = dataset.values[places].double()
+        yield rows.transpose(1, 2).flatten(0, 1)[..., None] if dataset.kind == "signal" else rows

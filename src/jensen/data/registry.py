@@ -13,6 +13,7 @@ from jensen.config import DataConfig
 from jensen.data import cifar, circles, dsprites, embedded, manual, mnist, omniglot
 from jensen.data.dataset import Dataset
 from jensen.data.info import DatasetInfo
+from jensen.data.own import is_own, load_own
 from jensen.data.prepared import Data, prepare
 from jensen.errors import ConfigError
 
@@ -52,7 +53,7 @@ def list_datasets() -> tuple[DatasetInfo, ...]:
 def load_data(
     data: str | DataConfig = "digits", *, splits: Mapping[str, Tensor] | None = None, **overrides: Any
 ) -> Data:
-    """The named data set, ready for training; `overrides` are fields of `DataConfig`.
+    """The named data set, or that of a path, ready for training; `overrides` are fields of `DataConfig`.
 
     `splits`: positions saved from `Data.splits`, to see the very same examples again.
 
@@ -64,7 +65,8 @@ def load_data(
     """
     settings = {"name": data} if isinstance(data, str) else data.model_dump()
     config = DataConfig(**(settings | overrides))
-    return prepare(_entry(config.name).load(config), config, splits=splits)
+    load = load_own if is_own(config.name) else _entry(config.name).load
+    return prepare(load(config), config, splits=splits)
 
 
 def fetch(name: str) -> list[Path]:
@@ -83,4 +85,6 @@ def _entry(name: str) -> Entry:
         return DATASETS[name]
     close = difflib.get_close_matches(name, DATASETS, n=1)
     guess = f"; did you mean {close[0]}?" if close else ""
+    if Path(name).exists():
+        guess = f"; for what is at that path, write ./{name}"
     raise ConfigError(f"data.name: no data set {name!r}{guess} (choices: {', '.join(DATASETS)})")

@@ -75,6 +75,8 @@ class Split:
     """places of the examples whose label is known, (M,) int64 on the CPU, where only some are"""
     labelled_share: float = 0.25
     """share of the examples of a shuffled epoch that these make up, repeated as often as it takes"""
+    gaps: bool = False
+    """whether values may be missing (NaN), which `Batch.mask` then says"""
     device: torch.device = CPU
 
     def __len__(self) -> int:
@@ -164,6 +166,9 @@ class Split:
         target = clean if self.target is None else self.target.index_select(0, places)
         factors = None if self.factors is None else self.factors.index_select(0, places)
         condition, mask = (None, None) if self.condition is None else self.condition(places, clean)
+        if self.gaps:
+            known = (~target.isnan()).to(clean.dtype)
+            mask = known if mask is None else mask * known
         return Batch(x, target, label, places, factors, condition, mask)
 
     def to(self, device: torch.device | str, *, values: Source | None = None) -> Split:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from jensen.aggregate import log_aggregate
+from jensen.autoencoders.chained import Chained
 from jensen.autoencoders.model import NeuralModel
 from jensen.bound import Level
 from jensen.metrics.heldout import SplitLike, measuring
@@ -226,6 +227,11 @@ def _latents(every: tuple[Level, ...], log_weights: Tensor | None) -> Level:
         raise ValueError(
             f"information is about one level of latents with a posterior and a prior, but there are {len(levels)} "
             "levels or one without"
+        )
+    if isinstance(levels[0].posterior, Chained) or isinstance(levels[0].prior, Chained):
+        raise ValueError(
+            "information takes the rate apart latent by latent, but those of a mixture as prior or a full covariance "
+            "depend on each other"
         )
     return levels[0]
 

@@ -8,6 +8,12 @@ from jensen.report.material import Material
 
 __all__ = ["code_words", "decoded", "draws", "learn_prior", "network", "objective", "told"]
 
+PRIORS = {
+    "standard": "N(0, I)",
+    "learned": "the learned prior p(z | c)",
+    "mixture": "a learned mixture of normals",
+    "vampprior": "the VampPrior, a mixture of the posteriors of learned inputs",
+}
 NAMES = {
     "elbo": "the ELBO",
     "iwae": "the importance-weighted bound",
@@ -108,9 +114,7 @@ def draws(material: Material) -> str:
         return "the values are drawn one after the other, each from its probabilities given those before it"
     if isinstance(model, DeepVAE):
         return "z is drawn level by level, the top one from N(0, I) and each other from p(z | the levels above)"
-    return (
-        f"z is drawn from {'the learned prior p(z | c)' if material.run.config.model.prior == 'learned' else 'N(0, I)'}"
-    )
+    return f"z is drawn from {PRIORS[material.run.config.model.prior]}"
 
 
 def decoded(material: Material, given: str = "") -> str:

@@ -36,6 +36,8 @@ def latent_space(material: Material, held_out: HeldOut) -> Picture:
             " The circle holds 95% of the prior: where it is empty of codes, samples may look odd. Where codes lie so "
             "close together that it would leave them a speck, the picture is magnified instead."
         )
+    elif vae and material.run.config.model.prior != "learned":
+        text += " The prior is a learned mixture, so no one circle holds it."
     elif vae:
         text += (
             " The prior p(z | c) is learned, so it is another one for each thing that the model may be told: there is "

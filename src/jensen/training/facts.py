@@ -8,6 +8,7 @@ from typing import Self
 
 import yaml
 
+from jensen.config.columns import Column
 from jensen.data import Data
 from jensen.data.condition import Condition
 from jensen.errors import CheckpointError, ConfigError
@@ -34,11 +35,27 @@ class DataFacts:
     condition_sd: tuple[float, ...] = ()
     symbols: tuple[str, ...] = ()
     """of its levels, where they are symbols and not grey levels"""
+    columns: tuple[Column, ...] = ()
+    """what each column of a table holds, where these are not all real numbers that are always known"""
+    vocabulary: tuple[str, ...] = ()
+    """the word of each column, where a datum is how often each word is in a document"""
+    mean: tuple[float, ...] = ()
+    """of the training data, a number a column or channel: the model sees (value - mean) / sd. Empty: nothing is
+    standardised"""
+    sd: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, data: Data) -> Self:
         """The facts of loaded data."""
         facts = cls(data.shape, data.target_shape, data.levels, tuple(data.class_names), symbols=data.dataset.symbols)
+        seen = data.train.transform_function
+        facts = replace(
+            facts,
+            columns=data.columns,
+            vocabulary=data.dataset.vocabulary,
+            mean=() if seen.mean is None else tuple(seen.mean.flatten().tolist()),
+            sd=() if seen.sd is None else tuple(seen.sd.flatten().tolist()),
+        )
         return facts.told(data.train.condition)
 
     def told(self, condition: Condition | None) -> Self:
@@ -71,6 +88,10 @@ class DataFacts:
                 tuple(facts.get("condition_mean", ())),
                 tuple(facts.get("condition_sd", ())),
                 tuple(facts.get("symbols", ())),
+                tuple(Column(**column) for column in facts.get("columns", ())),
+                tuple(facts.get("vocabulary", ())),
+                tuple(facts.get("mean", ())),
+                tuple(facts.get("sd", ())),
             )
         except (ConfigError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is missing or damaged ({error})") from None
@@ -78,4 +99,5 @@ class DataFacts:
     def write(self, path: Path) -> None:
         """As YAML."""
         facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        facts["columns"] = [column.model_dump(mode="json") for column in self.columns]
         write_text(path, yaml.safe_dump(facts, sort_keys=False))
