@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Group, Parameter
 
+from jensen.cli.inspect import inspect
 from jensen.cli.options import DataDirectory, Force, whole
 from jensen.cli.outputs import claim, put
 from jensen.cli.screen import say, table
@@ -18,11 +19,12 @@ Name = Annotated[str, Parameter(name="NAME", help="data set, e.g. digits")]
 
 app = App(
     name="data",
-    help="The data sets: list, show, fetch.",
+    help="The data sets: list, show, fetch; your own data: inspect.",
     usage="Usage: jensen data COMMAND ...",
     group_commands=Group("Commands", sort_key=1),
     group_parameters=Group("Options", sort_key=50),
 )
+app.command(inspect)
 
 
 @app.command(name="list")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jensen.data import Data
+    from jensen.data.picture import Fit
     from jensen.training import Run
 
 __all__ = [
@@ -68,13 +69,20 @@ class Scale:
     sd: Tensor | None = None
     levels: int | None = None
     """of a signal in [0, 1]: integers are levels from 0 to `levels` - 1"""
+    fit: Fit | None = None
+    """how an image file of any size comes to that of the model, as the run's own images did; None: it must have it"""
 
     @classmethod
     def of(cls, run: Run, directory: Path | None = None) -> Scale:
-        """That of a run; reads the run's data if they are standardised."""
+        """That of a run; of one that does not keep it, by reading its data."""
         facts = run.own_facts
+        if facts.mean and facts.sd:
+            import torch
+
+            size = (len(facts.mean), *[1] * (len(facts.shape) - 1))  # a number a column, or a channel
+            return cls(torch.tensor(facts.mean).view(size), torch.tensor(facts.sd).view(size))
         if len(facts.shape) == 3:
-            return cls()
+            return cls(fit=None if run.config.data.size is None else run.config.data.fit)
         if len(facts.shape) == 2 and facts.levels is not None and run.config.data.target is None:
             return cls(levels=facts.levels)
         transform = clean_data(run, directory).test.transform_function
@@ -163,14 +171,19 @@ def own_condition(command: str, *given: str | Path | None) -> None:
 
 
 def read(paths: Sequence[Path], shape: tuple[int, ...], scale: Scale | None = None) -> Inputs:
-    """Images from PNG and JPEG files, or arrays from one .npz or .npy file, as a model of data `shape` sees them.
+    """Images from image files, or arrays from one .npz or .npy file, as a model of data `shape` sees them.
+
+    A folder stands for all the images in it; each is called by its path there, with dashes between the folders.
 
     Raises:
         DataError: a file is missing, damaged, of another kind, or does not fit the shape.
     """
     import torch
 
-    unknown = next((path for path in paths if path.suffix.lower() not in ARRAYS + IMAGES), None)
+    from jensen.data.picture import SUFFIXES
+
+    paths, called = _unfolded(paths)
+    unknown = next((path for path in paths if path.suffix.lower() not in (*ARRAYS, *SUFFIXES)), None)
     if unknown is not None:
         raise DataError(f"{unknown}: cannot read this kind of file; give {', '.join(IMAGES + ARRAYS)}")
     values: list[Tensor] = []
@@ -184,12 +197,25 @@ def read(paths: Sequence[Path], shape: tuple[int, ...], scale: Scale | None = No
             several = [f"{path.stem}-{place:05d}" for place in range(len(stored))]
             names.extend(several if len(stored) > 1 else [path.stem])
         else:
-            values.append(torch.from_numpy(_image(path, shape))[None])
-            names.append(path.stem)
+            values.append(torch.from_numpy(_image(path, shape, None if scale is None else scale.fit))[None])
+            names.append(called.get(path, path.stem))
     twice = next((name for name in names if names.count(name) > 1), None) if len(paths) > 1 else None
     if twice is not None:
         raise DataError(f"two of the files are called {twice}; results would overwrite each other")
     return Inputs(torch.cat(values), names)
+
+
+def _unfolded(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
+    """Files, and those in folders instead of these, which also have a name each."""
+    from jensen.data.folder import images_in
+
+    files: list[Path] = []
+    called: dict[Path, str] = {}
+    for path in paths:
+        inside = [name for name, _ in images_in(path)] if path.is_dir() else []
+        called |= {path / name: "-".join(Path(name).with_suffix("").parts) for name in inside}
+        files.extend([path / name for name in inside] or [path])
+    return files, called
 
 
 def load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -294,20 +320,26 @@ def _require_unit(values: npt.NDArray[np.float32], path: Path, wanted: str) -> N
         raise DataError(f"{path} has values from {values.min():g} to {values.max():g}; {wanted}")
 
 
-def _image(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def _image(path: Path, shape: tuple[int, ...], fit: Fit | None) -> npt.NDArray[np.float32]:
     """One image file as (channels, height, width) in [0, 1]."""
+    import numpy as np
     from PIL import Image
+
+    from jensen.data.picture import expect_bombs, pixels, reason
 
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise DataError(f"{path} is an image, but the model's data have shape {shape}; give .npz or .npy")
     try:
+        if fit is not None:
+            with expect_bombs():
+                return pixels(path, shape[0], shape[1:], fit).astype(np.float32) / np.float32(255)
         with Image.open(path) as image:
             image.load()
             return _pixels(image, shape, path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is damaged or no image ({error})") from None
+    except DataError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything of a damaged file
+        raise DataError(f"{path} is damaged or no image ({reason(error)})") from None
 
 
 def _pixels(image: Image, shape: tuple[int, ...], path: Path) -> npt.NDArray[np.float32]:
