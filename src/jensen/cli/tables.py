@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,9 +30,6 @@ __all__ = [
 
 SHIPPED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Names that may stand instead of a file: they come with scikit-learn."""
-
-MISSING = {"", "?", "n/a", "na", "nan", "none", "null"}
-"""What stands for a missing value in a CSV file, in any case."""
 
 MATRIX_KEYS = ("x", "X", "values", "data", "features")
 TEXTS = (".csv", ".tsv", ".txt")
@@ -154,6 +149,8 @@ def as_classes(name: str, values: Any, source: str) -> Classes:
             raise DataError(f"{source}: {name!r} is missing or not finite in row {bad[0] + 1}")
         levels, places = np.unique(values, return_inverse=True)
         return Classes(name, places.astype(np.int64), tuple(f"{level:.15g}" for level in levels))
+    from jensen.data.table_file import MISSING
+
     empty = next((place for place, value in enumerate(values) if value.strip().lower() in MISSING), None)
     if empty is not None:
         raise DataError(f"{source}: {name!r} is missing in row {empty + 1}")
@@ -164,6 +161,8 @@ def as_classes(name: str, values: Any, source: str) -> Classes:
 def refuse_missing(name: str, values: Any, source: str) -> None:
     """Raise DataError, with the row, where a value of a column of numbers or texts is missing."""
     import numpy as np
+
+    from jensen.data.table_file import MISSING
 
     if isinstance(values, list):
         missing = [place for place, value in enumerate(values) if value.strip().lower() in MISSING]
@@ -232,76 +231,31 @@ def _read_arrays(path: Path) -> dict[str, Any]:
 
 
 def _read_text(path: Path) -> dict[str, Any]:
-    import numpy as np
+    from jensen.data.table_file import as_numbers, read_text
 
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            names, delimiter = _header(path, file.readline())
-            rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as text: {error}") from None
-    if not rows:
-        raise DataError(f"{path} has a header and no rows")
-    uneven = next((place for place, row in enumerate(rows) if len(row) != len(names)), None)
-    if uneven is not None:
-        raise DataError(f"{path}: row {uneven + 1} has {len(rows[uneven])} values, but the header has {len(names)}")
-    x: npt.NDArray[np.float64] | None
-    try:  # the quick way, for a file of numbers alone
-        x = np.array(rows, dtype=np.float64)
-    except ValueError:
-        x = None
-    if x is None or any("_" in cell for row in rows for cell in row):  # NumPy takes 3_3 for 33
-        return {name: _column([row[place] for row in rows]) for place, name in enumerate(names)}
-    return {name: x[:, place] for place, name in enumerate(names)}
-
-
-def _header(path: Path, line: str) -> tuple[list[str], str]:
-    """Names of the columns, and what stands between values."""
-    line = line.rstrip("\r\n")
-    delimiter = max(",;\t", key=line.count) if any(mark in line for mark in ",;\t") else ","
-    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
-    if not any(names):
-        raise DataError(f"{path} is empty or begins with an empty line; its first line should name the columns")
-    if all(_is_number(name) for name in names):
-        raise DataError(f"{path} begins with numbers ({line[:40]}); its first line should name the columns")
-    names = [name or f"column {place}" for place, name in enumerate(names)]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{path} has two columns called {twice!r}")
-    return names, delimiter
-
-
-def _column(cells: list[str]) -> Any:
-    """As numbers with NaN for missing ones, if all others are numbers and there are any."""
-    import numpy as np
-
-    known = [cell.strip().lower() not in MISSING for cell in cells]
-    if not any(known) or not all(_is_number(cell) for cell, there in zip(cells, known, strict=True) if there):
-        return cells
-    return np.array([float(cell) if there else math.nan for cell, there in zip(cells, known, strict=True)])
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell  # Python takes 3_3 for 33, but it is a name
+    cells = read_text(path)
+    columns = {name: [row[place] for row in cells.rows] for place, name in enumerate(cells.names)}
+    numbers = {name: as_numbers(column) for name, column in columns.items()}
+    return {name: columns[name] if found is None else found for name, found in numbers.items()}
 
 
 def _first_text(values: Any) -> str:
     """The first entry that is no number, to show."""
-    place = next((i for i, v in enumerate(values) if v.strip().lower() not in MISSING and not _is_number(v)), 0)
+    from jensen.data.table_file import MISSING, is_number
+
+    place = next((i for i, v in enumerate(values) if v.strip().lower() not in MISSING and not is_number(v)), 0)
     return f"row {place + 1}: {values[place]!r}"
 
 
-def require_column(name: str, found: dict[str, Any], source: str) -> None:
+def require_column(name: str, found: Collection[str], source: str) -> None:
     """Raise DataError, with what was probably meant, unless there is such a column."""
-    if name not in found:
-        close = difflib.get_close_matches(name, found, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"it has {_listed(list(found))}"
-        raise DataError(f"{source} has no column {name!r}; {hint}")
+    from jensen.data.table_file import require_column as require
+
+    require(name, found, source)
 
 
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "nothing"
+def _listed(names: Sequence[str]) -> str:
+    """Names in a sentence, not too many."""
+    from jensen.data.table_file import listed as join
+
+    return join(names)
