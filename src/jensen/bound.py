@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from jensen.likelihoods import at_least_float32
+from jensen.likelihoods import NormalOfBatch, at_least_float32
 
 __all__ = ["Level", "Output", "importance_weighted_bound", "log_weights", "weighted_mean"]
 
@@ -125,12 +125,22 @@ class Output:
 
     def log_likelihood(self) -> Tensor:
         """log p(target | z) in nats, summed over the observed values, (samples, batch)."""
-        if self.mask is None:
-            return _sum_dims(self.likelihood.log_prob(self.target))
-        observed = self.mask != 0
+        likelihood, observed = self.likelihood, None if self.mask is None else self.mask != 0
+        if isinstance(likelihood, NormalOfBatch) and (observed is not None or self.log_weights is not None):
+            likelihood = likelihood.counting(self._counts(observed))
+        if observed is None:
+            return _sum_dims(likelihood.log_prob(self.target))
         # What is missing may hold a NaN, which times 0 would still be one.
         target = torch.where(observed, self.target, torch.zeros_like(self.target))
-        return _sum_dims(self.likelihood.log_prob(target) * observed)
+        return _sum_dims(likelihood.log_prob(target) * observed)
+
+    def _counts(self, observed: Tensor | None) -> Tensor:
+        """How much each value counts in the expectation over samples, broadcastable to the likelihood's batch."""
+        counts = torch.ones_like(self.target) if observed is None else observed.to(self.target.dtype)
+        if self.log_weights is None:
+            return counts
+        shares = self.log_weights.detach().exp()
+        return shares.reshape(shares.shape + (1,) * (self.target.ndim - 2)) * counts
 
     def rate(self, analytic: bool = True, *, learning: bool = False) -> Tensor:
         """KL(q || p) in nats, summed over levels and dimensions, (samples or 1, batch); see `Level.kl`."""

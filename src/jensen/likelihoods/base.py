@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from jensen.errors import ConfigError
+from jensen.nn.features import Features
 
 __all__ = ["Likelihood", "at_least_float32", "soft_clamp"]
 
@@ -63,6 +64,10 @@ class Likelihood(nn.Module, ABC):
             return self(planes)
         lead = planes.shape[: planes.ndim - len(shape)]
         return self(*planes.view(*lead, self.channels, *shape).unbind(len(lead)))
+
+    def features(self) -> Features | None:
+        """What an encoder sees of data with these values in their place; None: the values themselves."""
+        return None
 
     def check_data(self, levels: int | None, transform: str) -> None:
         """Refuse data that this likelihood gives no probability of.

@@ -10,7 +10,7 @@ from torch.distributions import Normal
 
 from jensen.likelihoods.base import Likelihood, soft_clamp
 
-__all__ = ["Gaussian", "GaussianLearned", "GaussianPerPixel"]
+__all__ = ["LOG_SIGMA_LIMIT", "Gaussian", "GaussianLearned", "GaussianPerPixel", "before_soft_clamp"]
 
 LOG_SIGMA_LIMIT = 7.0
 
@@ -48,10 +48,7 @@ class GaussianLearned(Likelihood):
 
     def __init__(self, sigma: float = 1.0) -> None:
         super().__init__()
-        share = math.log(_positive(sigma)) / LOG_SIGMA_LIMIT
-        if not -1 < share < 1:
-            raise ValueError(f"a learned sigma should lie between exp(-7) = 0.0009 and exp(7) = 1097, got {sigma}")
-        self.log_sigma = nn.Parameter(torch.tensor(LOG_SIGMA_LIMIT * math.atanh(share)))  # inverse of soft_clamp
+        self.log_sigma = nn.Parameter(torch.tensor(before_soft_clamp(sigma, "sigma")))
 
     def distribution(self, *parameters: Tensor) -> Normal:
         (mean,) = parameters
@@ -71,7 +68,19 @@ class GaussianPerPixel(Likelihood):
         return Normal(mean, soft_clamp(log_sigma, LOG_SIGMA_LIMIT).exp(), validate_args=False)
 
 
-def _positive(sigma: float) -> float:
-    if not (math.isfinite(sigma) and sigma > 0):
-        raise ValueError(f"sigma should be positive and finite, got {sigma}")
-    return float(sigma)
+def before_soft_clamp(value: float, name: str) -> float:
+    """What `soft_clamp(..., LOG_SIGMA_LIMIT)` makes log `value` of.
+
+    Raises:
+        ValueError: `value` is not positive, or outside (exp(-7), exp(7)).
+    """
+    share = math.log(_positive(value, name)) / LOG_SIGMA_LIMIT
+    if not -1 < share < 1:
+        raise ValueError(f"a learned {name} should lie between exp(-7) = 0.0009 and exp(7) = 1097, got {value}")
+    return LOG_SIGMA_LIMIT * math.atanh(share)
+
+
+def _positive(value: float, name: str = "sigma") -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} should be positive and finite, got {value}")
+    return float(value)
