@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,20 +14,22 @@ from jensen.cli.deep import as_levels, at_once, chosen_levels, completed, from_l
 from jensen.cli.inputs import (
     IMAGES,
     Scale,
-    conditioned,
     examples,
     load_npz,
     own_condition,
     pieces,
-    read,
     require_images,
 )
-from jensen.cli.integers import as_arrays, bits_under_prior, from_arrays, size_rows
+from jensen.cli.integers import as_arrays, bits_under_prior, from_arrays
+from jensen.cli.integers import size_rows as integer_rows
 from jensen.cli.models import coder, load_model, require_code
 from jensen.cli.options import DataDirectory, Force, RunPath, SplitName
-from jensen.cli.outputs import claim, psnr, write_arrays, write_images, write_words
+from jensen.cli.outputs import claim, write_arrays, write_images, write_words
 from jensen.cli.screen import hint, say, table
-from jensen.cli.words import right, symbols_of, texts
+from jensen.cli.sizes import quality_rows, size_rows
+from jensen.cli.stored import Precision, chosen_precision, kept_as, numbers
+from jensen.cli.table_inputs import columns_of, how_well, read_told, write_rows
+from jensen.cli.words import symbols_of, texts
 from jensen.errors import DataError, JensenError
 
 if TYPE_CHECKING:
@@ -37,20 +38,23 @@ if TYPE_CHECKING:
     from jensen.autoencoders import DeepVAE, EncoderDecoder
     from jensen.training import Run
 
-__all__ = ["decode", "encode"]
-
-MOST_SHAPES = 6
-"""Of arrays, told one by one."""
+__all__ = ["decode", "decoded", "encode", "encoded", "with_guesses"]
 
 
 def encode(
     run: RunPath,
     /,
-    *files: Annotated[Path, Parameter(name="FILES", help="images (.png, .jpg) or arrays (.npz, .npy)")],
+    *files: Annotated[Path, Parameter(name="FILES", help="images (.png, .jpg), arrays (.npz, .npy) or a table (.csv)")],
     output: Annotated[Path, Parameter(name=("--output", "-o"), metavar="FILE", help="where to write the codes, .npz")],
     split: Annotated[SplitName | None, Parameter(help="encode this part of the run's data instead of files")] = None,
     half: Annotated[
         bool, Parameter(negative="", help="16 bits a number instead of 32; not for codes that are integers")
+    ] = False,
+    int8: Annotated[
+        bool,
+        Parameter(
+            negative="", help="8 bits a number, on 256 equal steps of each dimension's range; not for integers either"
+        ),
     ] = False,
     levels: Annotated[
         list[str] | None,
@@ -82,11 +86,10 @@ def encode(
     jensen encode runs/digits-vae --split test -o codes.npz
     jensen encode runs/digits-ladder --split test --levels 4,5 -o top.npz
     jensen encode runs/mnist-vae a.png b.png -o codes.npz --half
+    jensen encode runs/mnist-vae --split test -o codes.npz --int8
     jensen encode runs/mnist-vqvae --split test -o codes.npz
     """
-    import torch
-
-    from jensen.autoencoders import VQVAE, DeepVAE, EncoderDecoder
+    from jensen.autoencoders import VQVAE, EncoderDecoder
     from jensen.training import Run
 
     opened = Run.open(run)
@@ -95,40 +98,34 @@ def encode(
     if bool(files) == (split is not None):
         raise JensenError("encode: give either files or --split, e.g. --split test")
     path = claim(output, output, (".npz",), force)
-    if half and opened.config.model.kind == "vqvae":
-        raise JensenError(f"--half is for codes of real numbers; those of {run} are integers: leave it away")
+    precision = chosen_precision(half, int8)
+    if precision != "float32" and opened.config.model.kind == "vqvae":
+        flag = "--half" if half else "--int8"
+        raise JensenError(f"{flag} is for codes of real numbers; those of {run} are integers: leave it away")
     scale = Scale.of(opened, data_directory)
     if split:
         own_condition("encode", label, attributes, other)
         inputs = examples(opened, split, None, data_directory)
     else:
-        inputs = conditioned(opened, read(files, opened.facts.shape, scale), label, attributes, other)
+        inputs = read_told(opened, files, scale, label, attributes, other)
     model = load_model(opened)
     assert isinstance(model, EncoderDecoder)
-    torch.manual_seed(0)  # where what is decoded is a draw
-    told_each = _with_guesses(model, inputs.values, inputs.condition)
-    codes = _encoded(model, inputs.values, told_each)
-    if isinstance(model, VQVAE):
-        arrays = as_arrays(model, codes)
-    elif isinstance(model, DeepVAE):
-        parts = as_levels(model, codes, kept_levels)
-        arrays = {name: _narrow(part, half) for name, part in parts.items()}
-    else:
-        arrays = {"codes": _narrow(codes, half)}
+    told_each = with_guesses(model, inputs.values, inputs.condition)
+    codes = encoded(model, inputs.values, told_each)
+    arrays = _as_arrays(model, codes, kept_levels, precision)
     beside = {} if told_each is None else kept(opened, told_each)
     write_arrays(path, {**arrays, **beside, **_named(files, inputs.names)})
     say(f"{len(codes)} codes: {path}")
-    rows = _sizes(_bytes(opened, inputs.values), inputs.values, arrays, beside, path)
+    rows = size_rows(opened, inputs.values, arrays, beside, path)
     if isinstance(model, VQVAE):
-        rows += size_rows(opened, model, bits_under_prior(model, codes, inputs.of_prior))
-        stored: Tensor | None = codes
-    elif isinstance(model, DeepVAE):
-        stored = _from_top(model, arrays, told_each)
-    else:
-        stored = torch.from_numpy(arrays["codes"]).float()
+        rows += integer_rows(opened, model, bits_under_prior(model, codes, inputs.of_prior))
+    stored = _as_stored(model, codes, arrays, path, told_each)
     if opened.config.data.target is None and stored is not None:
-        restored = filled(opened, _decoded(model, stored, told_each), told_each)
-        rows.append(_quality(opened, inputs.values, restored))
+        restored = filled(opened, decoded(model, stored, told_each), told_each)
+        if columns := columns_of(opened):
+            rows.append(("error", how_well(columns, inputs.values, restored), "of the restored rows"))
+        else:
+            rows += quality_rows(opened, inputs.values, restored)
     table(rows)
 
 
@@ -142,7 +139,7 @@ def decode(
         Parameter(
             name=("--output", "-o"),
             metavar="PATH",
-            help="a .npz file, a folder for one .png an image, or .txt for text",
+            help="a .npz file, a folder for one .png an image, .txt for text, .csv for a table",
         ),
     ],
     label: Label = None,
@@ -158,15 +155,14 @@ def decode(
     jensen decode runs/digits-vae codes.npz -o restored
     jensen decode runs/digits-vae codes.npz -o restored.npz
     """
-    import torch
-
     from jensen.autoencoders import VQVAE, DeepVAE
     from jensen.training import Run
 
     opened = Run.open(run)
     require_code(opened, "decode")
     symbols = symbols_of(opened)
-    files = (".txt", ".npz") if symbols else (".npz",)
+    columns = columns_of(opened)
+    files = (".txt", ".npz") if symbols else (".csv", ".npz") if columns else (".npz",)
     folder = output.suffix.lower() not in files
     if output.suffix.lower() in IMAGES:
         raise JensenError(f"--output {output}: give a folder for one .png an image, or a .npz file")
@@ -176,6 +172,7 @@ def decode(
         claim(output, output, files, force)
     model = coder(opened, "decode")
     arrays = load_npz(codes)
+    arrays = arrays if isinstance(model, VQVAE) else numbers(arrays, codes)
     parts = from_levels(model, arrays, codes, run) if isinstance(model, DeepVAE) else []
     if isinstance(model, VQVAE):
         stored = from_arrays(model, arrays, codes, run)
@@ -190,19 +187,49 @@ def decode(
         stored = completed(model, parts, condition)
         if len(parts) < len(model.level_shapes):
             hint(_expected(len(model.level_shapes) - len(parts), codes))
-    torch.manual_seed(0)  # where what is decoded is a draw
-    values = filled(opened, _decoded(model, stored, condition), condition)
+    values = filled(opened, decoded(model, stored, condition), condition)
     if folder:
         write_images(output, values, names, force)
     elif output.suffix.lower() == ".txt":
         write_words(output, texts(values, symbols, names))
     else:
         own = values if opened.config.data.target is not None else Scale.of(opened, data_directory).to_own(values)
-        write_arrays(output, {"images" if values.ndim == 4 else "values": own.numpy(), "names": names})
+        if output.suffix.lower() == ".csv":
+            write_rows(output, columns, own)
+        else:
+            write_arrays(output, {"images" if values.ndim == 4 else "values": own.numpy(), "names": names})
     say(f"{len(values)} decoded: {output}")
 
 
-def _with_guesses(model: EncoderDecoder, values: Tensor, condition: Tensor | None) -> Tensor | None:
+def _as_arrays(
+    model: EncoderDecoder, codes: Tensor, levels: Sequence[int] | None, precision: Precision
+) -> dict[str, Any]:
+    """Codes (B, latent) as arrays for a file; of a model with several levels those `levels` alone."""
+    from jensen.autoencoders import VQVAE, DeepVAE
+
+    if isinstance(model, VQVAE):
+        return as_arrays(model, codes)
+    parts = as_levels(model, codes, levels) if isinstance(model, DeepVAE) else {"codes": codes}
+    return {key: array for name, part in parts.items() for key, array in kept_as(name, part, precision).items()}
+
+
+def _as_stored(
+    model: EncoderDecoder, codes: Tensor, arrays: Mapping[str, Any], path: Path, condition: Tensor | None
+) -> Tensor | None:
+    """The codes (B, latent) that decoding has of these arrays; None where a level is missing above another."""
+    import torch
+
+    from jensen.autoencoders import VQVAE, DeepVAE
+
+    if isinstance(model, VQVAE):
+        return codes
+    plain = numbers(arrays, path)
+    if isinstance(model, DeepVAE):
+        return _from_top(model, plain, condition)
+    return torch.from_numpy(plain["codes"]).float()
+
+
+def with_guesses(model: EncoderDecoder, values: Tensor, condition: Tensor | None) -> Tensor | None:
     """The condition, an unknown label replaced by the likeliest class: without one a code would not say which it is."""
     import torch
 
@@ -216,16 +243,21 @@ def _with_guesses(model: EncoderDecoder, values: Tensor, condition: Tensor | Non
     return torch.where(condition.any(1, keepdim=True), condition, guesses)
 
 
-def _encoded(model: EncoderDecoder, values: Tensor, condition: Tensor | None) -> Tensor:
+def encoded(model: EncoderDecoder, values: Tensor, condition: Tensor | None) -> Tensor:
+    """Codes (B, latent) of data (B, *shape), in pieces, by a model that is told `condition` (B, *condition_shape)."""
     import torch
+
+    torch.manual_seed(0)  # where what is encoded is a draw
 
     with torch.no_grad():
         return torch.cat([model.encode(x, condition=known) for x, known in pieces(values, condition, at_once(model))])
 
 
-def _decoded(model: EncoderDecoder, codes: Tensor, condition: Tensor | None) -> Tensor:
+def decoded(model: EncoderDecoder, codes: Tensor, condition: Tensor | None) -> Tensor:
+    """What codes (B, latent) decode to, (B, *target_shape), in pieces; the same again where that is a draw."""
     import torch
 
+    torch.manual_seed(0)
     with torch.no_grad():
         return torch.cat(
             [model.decode(part, condition=known) for part, known in pieces(codes, condition, at_once(model))]
@@ -246,16 +278,6 @@ def _from_top(model: DeepVAE, arrays: Mapping[str, Any], condition: Tensor | Non
 def _expected(missing: int, path: Path) -> str:
     which = "level 1 is" if missing == 1 else f"levels 1 to {missing} are"
     return f"{path} holds the top levels only: {which} what the model expects given them (the mean of their prior)"
-
-
-def _narrow(codes: Tensor, half: bool) -> Any:
-    """Codes as an array of 32 or 16 bits a number."""
-    import torch
-
-    stored = codes.half() if half else codes.float()
-    if not torch.isfinite(stored).all():
-        raise JensenError("the codes do not fit 16 bits; leave --half away")
-    return stored.numpy()
 
 
 def _codes(run: Run, arrays: Mapping[str, Any], path: Path) -> Tensor:
@@ -295,54 +317,5 @@ def _named(files: Sequence[Path], names: Sequence[str]) -> dict[str, Any]:
     """Names of image files, to be given back by `decode`; nothing for arrays, whose rows go by their place."""
     import numpy as np
 
-    images = bool(files) and all(path.suffix.lower() in IMAGES for path in files)
+    images = bool(files) and all(path.is_dir() or path.suffix.lower() in IMAGES for path in files)
     return {"names": np.array([name.encode("utf-8") for name in names])} if images else {}
-
-
-def _bytes(run: Run, values: Tensor) -> int:
-    """Bytes that a value is usually kept in: one of a pixel, as few as its levels take of a signal, else four."""
-    if values.ndim == 4:
-        return 1
-    levels = run.own_facts.levels if values.ndim == 3 and run.config.data.target is None else None
-    return 4 if levels is None else 1 if levels <= 256 else 2
-
-
-def _sizes(
-    width: int, values: Tensor, arrays: Mapping[str, Any], beside: Mapping[str, Any], path: Path
-) -> list[tuple[str, str, str]]:
-    """Bytes in and out; `width`: bytes a value of what goes in."""
-    before, after = values.numel() * width, sum(array.nbytes for array in arrays.values())
-    shape = " x ".join(str(size) for size in values.shape[1:])
-    each = " and ".join(" x ".join(str(size) for size in array.shape[1:]) for array in arrays.values())
-    if len(arrays) > MOST_SHAPES:
-        each = f"{sum(math.prod(array.shape[1:]) for array in arrays.values()):,} numbers in {len(arrays)} levels"
-    (first, *_) = arrays.values()
-    unit = "code" if first.dtype.kind in "iu" else "number"
-    rows = [
-        ("in", f"{before:,} bytes", f"{len(values)} of {shape}, {8 * width} bits a value"),
-        ("out", f"{after:,} bytes", f"{len(values)} of {each}, {8 * first.itemsize} bits a {unit}"),
-    ]
-    size = ("file", f"{path.stat().st_size:,} bytes", "with its header")
-    if not beside:
-        return [*rows, size, ("ratio", f"{before / after:.2f}", "in / out")]
-    more = sum(array.nbytes for array in beside.values())
-    return [
-        *rows,
-        ("condition", f"{more:,} bytes", "what the model was told (or guessed), which decoding needs"),
-        size,
-        ("ratio", f"{before / (after + more):.2f}", "in / (out + condition)"),
-        ("codes alone", f"{before / after:.2f}", "in / out, for whoever has the condition already"),
-    ]
-
-
-def _quality(run: Run, values: Tensor, restored: Tensor) -> tuple[str, str, str]:
-    if symbols := symbols_of(run):
-        return "right", f"{right(values, restored, symbols):.2%}", "of the symbols are restored as they were"
-    if values.ndim == 4 or run.own_facts.levels is not None:
-        return (
-            "PSNR",
-            f"{psnr(values, restored):.2f} dB",
-            f"of the restored {'images' if values.ndim == 4 else 'signals'}",
-        )
-    error = math.sqrt((values - restored).square().mean().item())
-    return "error", f"{error:.4f}", "root mean square, in standard deviations of the training data"

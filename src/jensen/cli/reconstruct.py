@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from jensen.cli.conditions import Attributes, Label, Other, filled, own_told
 from jensen.cli.deep import at_once, require_levels
+from jensen.cli.denoised import image_files, print_comparison
 from jensen.cli.drawing import positive
 from jensen.cli.inputs import (
     Scale,
@@ -24,8 +25,9 @@ from jensen.cli.inputs import (
 )
 from jensen.cli.models import coder, require_code
 from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
-from jensen.cli.outputs import claim, free, psnr, put, write_arrays, write_images, write_words
-from jensen.cli.screen import say, table
+from jensen.cli.outputs import claim, free, put, write_arrays, write_images, write_words
+from jensen.cli.screen import say
+from jensen.cli.table_inputs import columns_of, how_well, read_told, write_rows
 from jensen.cli.words import right, symbols_of, texts
 from jensen.config import Corruption
 from jensen.errors import JensenError
@@ -87,7 +89,7 @@ def reconstruct(
     run: RunPath,
     /,
     *files: Annotated[
-        Path, Parameter(name="FILES", help="images (.png, .jpg) or arrays (.npz, .npy); none: the split")
+        Path, Parameter(name="FILES", help="images (.png, .jpg), arrays (.npz, .npy), a table (.csv); none: the split")
     ],
     number: Number = 20,
     split: Annotated[SplitName, Parameter(help="which part of the data")] = "test",
@@ -113,6 +115,7 @@ def reconstruct(
     """
     import torch
 
+    from jensen.metrics.image_quality import psnr
     from jensen.plots import reconstructions, save, table_reconstructions
     from jensen.training import Run
 
@@ -124,7 +127,7 @@ def reconstruct(
     path = _claimed(opened, output, force)
     scale = Scale.of(opened, data_directory)
     if files:
-        inputs = conditioned(opened, read(files, opened.facts.shape, scale), label, attributes, other)
+        inputs = read_told(opened, files, scale, label, attributes, other)
     else:
         own_condition("reconstruct", label, attributes, other)
         inputs = examples(opened, split, _first(opened, number, split, data_directory), data_directory)
@@ -132,7 +135,10 @@ def reconstruct(
     torch.manual_seed(seed)  # where what is decoded is a draw
     made = through(model, inputs.values, inputs.condition, top=top, temperature=temperature or 0.0)
     made = filled(opened, made, inputs.condition)
-    if symbols:
+    columns = columns_of(opened)
+    if columns:
+        quality = how_well(columns, inputs.values, made)
+    elif symbols:
         quality = f"{right(inputs.values, made, symbols):.2%} of the symbols as they were"
     else:
         error = (inputs.values - made).square().mean().item()
@@ -144,6 +150,13 @@ def reconstruct(
     elif path.suffix == ".npz":
         originals, copies = scale.to_own(inputs.values), scale.to_own(made)
         write_arrays(path, {"originals": originals.numpy(), "reconstructions": copies.numpy()})
+    elif path.suffix == ".csv":
+        write_rows(path, columns, scale.to_own(made))
+    elif columns:
+        own = scale.to_own(inputs.values), scale.to_own(made)
+        names, categories = [column.name for column in columns], [column.categories for column in columns]
+        figure = table_reconstructions(*own, names, unit="", categories=categories)
+        put(path, lambda temporary: save(figure, temporary))
     else:
         figure = (reconstructions if image else table_reconstructions)(inputs.values, made)
         put(path, lambda temporary: save(figure, temporary))
@@ -167,6 +180,7 @@ def _claimed(run: Run, output: Path | None, force: bool) -> Path | None:
         return None if output is None else claim(output, output, (".txt", ".npz"), force)
     drawn = len(run.facts.shape) != 2
     suffixes = (".png", ".npz") if drawn else (".npz",)
+    suffixes = (*suffixes, ".csv") if columns_of(run) else suffixes
     return claim(output, run.path / "figures" / f"reconstructions{suffixes[0]}", suffixes, force)
 
 
@@ -174,7 +188,10 @@ def denoise(
     run: RunPath,
     /,
     *files: Annotated[
-        Path, Parameter(name="FILES", help="noisy images; none: images of the test split, corrupted here")
+        Path,
+        Parameter(
+            name="FILES", help="noisy images, or folders of them; none: images of the test split, corrupted here"
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -188,7 +205,11 @@ def denoise(
     ] = None,
     strength: Annotated[
         float | None,
-        Parameter(metavar="NUMBER", help="standard deviation, or share of values hit, if not as trained"),
+        Parameter(
+            converter=positive("strength", 1.0),
+            metavar="NUMBER",
+            help="standard deviation (of a blur in units of 4 pixels), or share of values hit, if not as trained",
+        ),
     ] = None,
     seed: Seed = 0,
     label: Label = None,
@@ -199,11 +220,14 @@ def denoise(
 ) -> None:
     """Clean noisy images.
 
-    Without files: corrupt test images and show what the model makes of them.
+    Without files: corrupt test images and show what the model makes of them,
+    with PSNR and SSIM on the clean images beside those of a median filter and
+    non-local means, whose settings are chosen on validation images.
     The run should have been trained for it: jensen train --corruption gaussian
 
     jensen denoise runs/digits-vae
-    jensen denoise runs/mnist-vae noisy/*.png -o clean
+    jensen denoise runs/digits-vae --corruption blur --strength 0.2
+    jensen denoise runs/mnist-vae noisy -o clean
     """
     from jensen.training import Run
 
@@ -213,7 +237,8 @@ def denoise(
     require_images(opened, "nothing to denoise here")
     if files:
         folder = free(run / "denoised") if output is None else output
-        inputs = conditioned(opened, read(files, opened.facts.shape), label, attributes, other)
+        given = read(image_files(files), opened.facts.shape, Scale.of(opened, data_directory))
+        inputs = conditioned(opened, given, label, attributes, other)
         write_images(folder, through(coder(opened, "denoise"), inputs.values, inputs.condition), inputs.names, force)
         say(f"{len(inputs.names)} images: {folder}")
         return
@@ -239,13 +264,13 @@ def _before_and_after(
     from jensen.plots import reconstructions, save
 
     torch.manual_seed(seed)
-    split = clean_data(run, directory, **changes).test
-    batch = split.batch(torch.arange(min(number, len(split))))
+    data = clean_data(run, directory, **changes)
+    batch = data.test.batch(torch.arange(min(number, len(data.test))))
     made = through(coder(run, "denoise"), batch.x, None if own_told(run) is None else batch.condition)
     figure = reconstructions(batch.target, made, corrupted=batch.x)
     put(path, lambda temporary: save(figure, temporary))
     say(f"{len(made)} test images, corruption {changes['corruption']} {changes['corruption_strength']}: {path}")
-    table([("PSNR before", f"{psnr(batch.target, batch.x):.2f} dB"), ("after", f"{psnr(batch.target, made):.2f} dB")])
+    print_comparison(batch, made, data.valid, run.config.model.kind)
 
 
 def _first(run: Run, number: int, split: str, directory: Path | None) -> range:

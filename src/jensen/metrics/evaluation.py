@@ -15,8 +15,9 @@ from jensen.autoencoders.hierarchy import DeepVAE
 from jensen.autoencoders.model import NeuralModel
 from jensen.bound import Level, Output
 from jensen.data import Batch
-from jensen.likelihoods import CategoricalOnLevels
+from jensen.likelihoods import CategoricalOnLevels, TableLikelihood
 from jensen.metrics.bits import bits_per_dim
+from jensen.metrics.columns import ColumnError, column_rows, made_errors, rows_made
 from jensen.metrics.heldout import SplitLike, batch_on, measuring
 from jensen.metrics.importance import (
     VALUES_AT_ONCE,
@@ -39,12 +40,11 @@ DRAWN = 32  # examples whose reconstruction is compared where it has to be drawn
 class Evaluation:
     """What `evaluate` found. Nats per example, summed over dimensions, unless said; errors are standard errors.
 
-    An error is that of a mean over the examples, as if the split were a sample of more data.
-
-    None where a number has no meaning for the model (an auto-encoder has no bound, a density no bits, an autoregressive
-    model of x no code). `dims` counts the values that are scored: all of the target, or those of the mask. `latent` and
-    `kl_per_dimension` are about continuous latents; what a discrete one (an unknown class) costs beside them is
-    `discrete_rate`, and a part of `rate`. Where all latents are codes (VQ-VAE), their whole cost is `rate`.
+    An error is that of a mean over the examples, as if the split were a sample of more data. None where a number has no
+    meaning for the model (an auto-encoder has no bound, a density no bits, an autoregressive model of x no code).
+    `dims` counts the values that are scored: all of the target, or those of the mask. `latent` and `kl_per_dimension`
+    are about continuous latents; what a discrete one (an unknown class) costs beside them is `discrete_rate`, and a
+    part of `rate`. Where all latents are codes (VQ-VAE), their whole cost is `rate`.
 
     Attributes:
         samples: importance samples that were drawn for each datum: one where the model draws nothing.
@@ -56,6 +56,7 @@ class Evaluation:
         conditional: whether all is about p(x | c), as the model or the prior over its codes is told a condition c.
         levels: of a model with several levels of latents, what each says, the top first. Its `active_units` are then
             the sum of theirs, and `kl_per_dimension`, in the order of a code, is empty beyond 1,024 latents.
+        columns: of likelihood table, errors of each column in place of one `reconstruction_error`.
         log_likelihood_noise: the part of `log_likelihood_error` that is the noise of the samples, from two halves of
             them: by how much another seed would change the number, about.
     """
@@ -85,8 +86,11 @@ class Evaluation:
     conditional: bool = False
     levels: list[LevelUse] = field(default_factory=list)
     log_likelihood_noise: float | None = None
+    columns: list[ColumnError] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        errors = [error if isinstance(error, ColumnError) else ColumnError(**error) for error in self.columns]
+        object.__setattr__(self, "columns", errors)
         uses = [use if isinstance(use, LevelUse) else LevelUse(**use) for use in self.levels]  # plain ones from a file
         object.__setattr__(self, "levels", uses)
 
@@ -126,6 +130,7 @@ class Evaluation:
             ("KL per dimension", "-" if self.levels else each or "-", f"nats, the {len(largest)} largest"),
             ("PSNR", value(self.psnr), "dB, of the reconstructions"),
             ("values right", value(self.accuracy), "share of values that p(x|z) finds the most probable"),
+            *column_rows(self.columns),
         ]
         return [row for row in rows if row[1] != "-"]
 
@@ -196,10 +201,10 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Part:
-    """Of one batch: numbers a datum, (batch,).
+    """Of one batch, numbers a datum, (batch,).
 
-    `scored` counts values. `error` is the sum of squared errors over the `compared` values of a datum, `right` how many
-    scored values are the most probable ones.
+    `scored` counts values. `error` is the sum of squared errors over the `compared` values of a datum, `right` counts
+    scored values that are the most probable ones; `made` is `rows_made`.
     """
 
     log_likelihood: Tensor
@@ -211,8 +216,8 @@ class _Part:
     error: Tensor | None = None
     compared: Tensor | None = None
     right: Tensor | None = None
-    drawn: int = 0
-    """how many reconstructions are draws"""
+    made: Tensor | None = None
+    drawn: int = 0  # reconstructions that are draws
 
 
 def _evaluate_batch(model: NeuralModel, batch: Batch, samples: int, tally: UnitTally, first: bool) -> _Part:
@@ -235,7 +240,8 @@ def _evaluate_batch(model: NeuralModel, batch: Batch, samples: int, tally: UnitT
         weighted, log_likelihood, noise = by_importance_sampling(model, batch, samples)
         rate = output.expectation(output.rate())
     discrete = _counted(output, tally) if output.probabilistic else None
-    return _Part(log_likelihood, counts, rate, weighted, noise, discrete, error, compared, right, drawn)
+    made = rows_made(model, batch)
+    return _Part(log_likelihood, counts, rate, weighted, noise, discrete, error, compared, right, made, drawn)
 
 
 def _counted(output: Output, tally: UnitTally) -> Tensor | None:
@@ -255,8 +261,8 @@ def _reconstructed(
     model: NeuralModel, batch: Batch, scored: Tensor, output: Output, first: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Sum of squared errors of the reconstruction, and how many values they are of; None where there is none."""
-    if not isinstance(model, EncoderDecoder) or model.symbols:
-        return None, None  # of symbols, a difference means nothing
+    if not isinstance(model, EncoderDecoder) or model.symbols or isinstance(model.likelihood, TableLikelihood):
+        return None, None  # of symbols or categories, a difference means nothing
     x, target, condition = batch.x, batch.target, batch.condition
     if _is_drawn(output):
         if not first:  # one value after the other: minutes for many
@@ -332,9 +338,10 @@ def _summarise(model: NeuralModel, data: SplitLike, parts: list[_Part], samples:
         conditional=conditional(model),
         levels=uses,
         log_likelihood_noise=_noise(_joined(parts, "noise")),
+        columns=made_errors(model, _joined(parts, "made")),
     )
     found.warnings.extend(warnings(found, model, data))
-    found.notes.extend(notes(found, model, sum(part.drawn for part in parts)))
+    found.notes.extend(notes(found, model, data, sum(part.drawn for part in parts)))
     if note := drawn_below(model.kind, len(uses)):
         found.notes.append(note)
     return found

@@ -107,9 +107,11 @@ def warnings(found: Evaluation, model: NeuralModel, data: SplitLike) -> list[str
     return texts
 
 
-def notes(found: Evaluation, model: NeuralModel, drawn: int) -> list[str]:
+def notes(found: Evaluation, model: NeuralModel, data: SplitLike, drawn: int) -> list[str]:
     """What the numbers are about; `drawn` reconstructions are draws."""
     texts = [] if found.log_likelihood is None else _told(model)
+    if found.log_likelihood is not None and data.levels is not None and not model.likelihood.discrete:
+        texts.append(_of_a_density(data.transform))
     if drawn:
         texts.append(
             "p(x | z) has no mean in closed form, so a reconstruction is a draw: the reconstruction error is that of "
@@ -118,6 +120,16 @@ def notes(found: Evaluation, model: NeuralModel, drawn: int) -> list[str]:
     if found.accuracy is not None and found.reconstruction_error is not None:
         texts.append("The reconstruction error takes levels for magnitudes; of symbols, read the values right alone.")
     return texts
+
+
+def _of_a_density(transform: str) -> str:
+    """Of which kind the nats are where grey levels are given a density."""
+    if transform == "dequantise":
+        return "Nats are of a density of dequantised values; the bits a dimension are of grey levels, a bound."
+    return (
+        "p(x) is a density: its nats may be positive, and compare with those of other densities of the same values "
+        "only, not with probabilities of grey levels. With transform dequantise there are bits per dimension."
+    )
 
 
 def _told(model: NeuralModel) -> list[str]:

@@ -36,6 +36,8 @@ from jensen.plots.levels import (
 from jensen.plots.matrices import emission_table, loadings, states
 from jensen.plots.posterior import elbo_trace, pairs, prior_posterior
 from jensen.plots.random_latents import Decoded, LatentProbe, random_latents
+from jensen.plots.rate_quality import RateQuality, rate_quality
+from jensen.plots.roc import most_anomalous, roc_curves
 from jensen.plots.scaling import loglog_scaling
 from jensen.plots.signals import signals, text_lines, text_pairs
 from jensen.plots.tables import table_reconstructions, table_samples
@@ -47,6 +49,7 @@ __all__ = [
     "Decoded",
     "GaussianPair",
     "LatentProbe",
+    "RateQuality",
     "TradeOff",
     "ascent_paths",
     "class_grid",
@@ -74,6 +77,7 @@ __all__ = [
     "level_names",
     "loadings",
     "loglog_scaling",
+    "most_anomalous",
     "near_and_far",
     "neighbours",
     "pairs",
@@ -81,9 +85,11 @@ __all__ = [
     "png",
     "prior_posterior",
     "random_latents",
+    "rate_quality",
     "reconstructions",
     "relevance",
     "reliability",
+    "roc_curves",
     "save",
     "save_animation",
     "schedule",
