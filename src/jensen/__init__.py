@@ -12,16 +12,17 @@ if TYPE_CHECKING:
     from jensen.autoencoders import NVAE, VAE, VQVAE, AutoEncoder, HierarchicalVAE, LadderVAE
     from jensen.config import Config, Schedule
     from jensen.data import load_data
-    from jensen.estimators import BayesianMixture, TopicModel
+    from jensen.estimators import AutoEncoderEstimator, BayesianMixture, TopicModel, VAEEstimator
     from jensen.inference import ConjugateModel, Latent, Model, infer
     from jensen.metrics import evaluate
     from jensen.objectives import Elbo, Iwae
-    from jensen.training import Run, fit, resume, train
+    from jensen.training import Run, fit, load, resume, save, train
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AutoEncoder": "autoencoders",
+    "AutoEncoderEstimator": "estimators",
     "BayesianMixture": "estimators",
     "Config": "config",
     "ConjugateModel": "inference",
@@ -36,12 +37,15 @@ _HOMES = {
     "Schedule": "config",
     "TopicModel": "estimators",
     "VAE": "autoencoders",
+    "VAEEstimator": "estimators",
     "VQVAE": "autoencoders",
     "evaluate": "metrics",
     "fit": "training",
     "infer": "inference",
+    "load": "training",
     "load_data": "data",
     "resume": "training",
+    "save": "training",
     "train": "training",
 }
 
@@ -50,6 +54,7 @@ __all__ = [
     "VAE",
     "VQVAE",
     "AutoEncoder",
+    "AutoEncoderEstimator",
     "BayesianMixture",
     "Config",
     "ConjugateModel",
@@ -62,11 +67,14 @@ __all__ = [
     "Run",
     "Schedule",
     "TopicModel",
+    "VAEEstimator",
     "evaluate",
     "fit",
     "infer",
+    "load",
     "load_data",
     "resume",
+    "save",
     "train",
 ]
 
