@@ -11,11 +11,14 @@ import yaml
 from jensen.config.columns import Column
 from jensen.data import Data
 from jensen.data.condition import Condition
+from jensen.data.own import fingerprint, is_own
 from jensen.errors import CheckpointError, ConfigError
 from jensen.files import write_text
 from jensen.sections import read_yaml
 
 __all__ = ["DataFacts"]
+
+FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class DataFacts:
     """of the training data, a number a column or channel: the model sees (value - mean) / sd. Empty: nothing is
     standardised"""
     sd: tuple[float, ...] = ()
+    fingerprint: str = ""
+    """of data of one's own, see `jensen.data.own.fingerprint`"""
 
     @classmethod
     def of(cls, data: Data) -> Self:
@@ -55,6 +60,7 @@ class DataFacts:
             vocabulary=data.dataset.vocabulary,
             mean=() if seen.mean is None else tuple(seen.mean.flatten().tolist()),
             sd=() if seen.sd is None else tuple(seen.sd.flatten().tolist()),
+            fingerprint=fingerprint(data.config) if is_own(data.config.name) else "",
         )
         return facts.told(data.train.condition)
 
@@ -78,6 +84,9 @@ class DataFacts:
         """
         try:
             facts = read_yaml(path)
+            # What is cut off would be taken for what is not there; files before the first format have no end mark.
+            if "format" in facts and path.read_text(encoding="utf-8").split()[-1:] != ["..."]:
+                raise ConfigError("its end is missing, which should be a line of three dots")
             return cls(
                 tuple(facts["shape"]),
                 tuple(facts["target_shape"]),
@@ -92,6 +101,7 @@ class DataFacts:
                 tuple(facts.get("vocabulary", ())),
                 tuple(facts.get("mean", ())),
                 tuple(facts.get("sd", ())),
+                facts.get("fingerprint", ""),
             )
         except (ConfigError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is missing or damaged ({error})") from None
@@ -100,4 +110,4 @@ class DataFacts:
         """As YAML."""
         facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
         facts["columns"] = [column.model_dump(mode="json") for column in self.columns]
-        write_text(path, yaml.safe_dump(facts, sort_keys=False))
+        write_text(path, yaml.safe_dump({"format": FORMAT, **facts}, sort_keys=False, explicit_end=True))

@@ -45,16 +45,25 @@ class TrainedFolder:
         """Keep other processes from training this meanwhile; `alone` False does nothing (a helper process).
 
         Raises:
-            CheckpointError: another process is training it.
+            CheckpointError: another process is training it, or it cannot be written.
         """
         if not alone:
             yield
             return
+        lock = FileLock(self.path / ".training.lock", timeout=0)  # a process that dies lets go of it
         try:
-            with FileLock(self.path / ".training.lock", timeout=0):
-                yield
+            lock.acquire()
         except Timeout:
             raise CheckpointError(f"{self.path} is being trained by another process; wait for it or stop it") from None
+        except (OSError, NotImplementedError) as error:  # the latter: a file system that has no locks
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise CheckpointError(
+                f"{self.path} cannot be locked for training ({reason}): it has to be a folder that can be written"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def history(self) -> dict[str, list[float]]:
         """Columns of metrics.csv; empty before the first epoch has ended."""
@@ -81,7 +90,8 @@ def read_whole(path: Path, section: type[Readable]) -> Readable:
         if path.read_text(encoding="utf-8").split()[-1:] != ["..."]:
             raise ConfigError("its end is missing, which should be a line of three dots")
     except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        newer = "; perhaps a newer version of Jensen wrote it: update Jensen" if "unknown key" in str(error) else ""
+        raise CheckpointError(f"{path}: {error}{newer}") from None
     return config
 
 

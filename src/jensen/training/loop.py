@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -12,28 +12,31 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from jensen.autoencoders.model import NeuralModel
-from jensen.bound import Output
 from jensen.config import TrainConfig
+from jensen.config.whole import check_levels
 from jensen.data import Batch, Data
-from jensen.errors import CheckpointError, ConfigError, NonFiniteError
+from jensen.errors import CheckpointError, ConfigError
 from jensen.objectives import Objective
+from jensen.objectives.build import name_of
 from jensen.training.checkpoint import Checkpoint, save_checkpoint
-from jensen.training.optim import LearningRate, load_optimiser, make_optimiser
+from jensen.training.determinism import check_repeats, only_deterministic
+from jensen.training.guard import Guard
+from jensen.training.memory import FULL, is_full, too_large
+from jensen.training.optim import LearningRate, averaging, load_optimiser, make_optimiser
 from jensen.training.position import Position
 from jensen.training.progress import TrainingProgress
 from jensen.training.shares import in_steps, objective_in_steps, steps_an_epoch
-from jensen.training.spikes import Spikes, weight_not_finite, where_not_finite
 from jensen.training.step import TrainingStep, arrange
 from jensen.training.stop import StopRequest
+from jensen.training.validation import validate
 
 __all__ = ["Position", "Trainer"]
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 STEPS_BETWEEN_STOPS = 10  # with several processes, which have to agree
-STEPS_BETWEEN_CHECKS = 100  # of finite totals, where each look would wait for the device
 
 
 class Trainer:
@@ -81,18 +84,19 @@ class Trainer:
         self.rate = LearningRate(config, total)
         # Sums of many steps; Apple's GPUs have no float64.
         self.wide = torch.float32 if fabric.device.type == "mps" else torch.float64
+        check_levels(model.kind, name_of(objective))
         objective.prepare(model.latent)
         self.bare = TrainingStep(model, objective, len(data.train)).to(fabric.device)
         arrange(self.bare, config)
         self.bare_optimiser = make_optimiser(config, self.bare.model, self.bare.objective)
         self.parameters = list(self.bare.parameters())
         self.step, self.optimiser = fabric.setup(self.bare, self.bare_optimiser)
-        self.spikes = None if config.skip is None else Spikes(config.skip)
-        averaging = None if config.ema is None else get_ema_multi_avg_fn(config.ema)
-        self.average = None if averaging is None else AveragedModel(self.bare, multi_avg_fn=averaging)
+        agree = None if fabric.world_size == 1 else self._any
+        self.guard = Guard(config, self.bare, self.bare_optimiser, self.train_split, folder, fabric.device, agree)
+        self.average = None if config.ema is None else AveragedModel(self.bare, multi_avg_fn=averaging(config.ema))
         if fabric.world_size > 1:  # only now: the average copied the module, and processes cannot be copied
-            for module in {self.bare, self._result()}:
-                module.gather = self._gather
+            for module in {self.bare, self.result}:
+                module.gather = self.gather
         self.position = Position()
         self.totals: Tensor | None = None
         self.names: list[str] = []  # of the totals; validation may log other terms
@@ -106,29 +110,43 @@ class Trainer:
         """Train to the last epoch, or until validation has not improved for `patience` epochs.
 
         Raises:
-            NonFiniteError: a loss or weight is NaN or infinite, or too many steps in a row had to be left out.
+            NonFiniteError: a loss, gradient or weight is NaN or infinite, or too many steps in a row were left out.
+            ConfigError: memory does not do for a batch, or training is to be deterministic and is not.
             KeyboardInterrupt: asked to stop; a checkpoint has been written.
         """
         self.progress.done = self.position.step
-        with self.stop, self.progress:
-            if self.position.step == 0:
-                self.save()
-                self._say_what_is_sought()
-            while self.position.epoch < self.config.epochs and not self.position.finished:
-                self._epoch()
-                row = self._summary(self._validate())
-                self.position.rows.append(row)
-                waited = self.position.epoch - self.position.best_epoch
-                self.position.finished = self.config.patience is not None and waited >= self.config.patience
-                self.progress.epoch(row)
-                self.on_epoch(self.position)
-                self._save_if_due()
-                self._stop_if_asked()
-            if self.position.finished:
-                self.progress.say(f"no better validation score for {self.config.patience} epochs: stopped")
-            self.position.finished = True
+        with self.stop, self.progress, only_deterministic(self.config.deterministic):
+            full = ""
+            try:
+                self._run()
+            except FULL as error:
+                if not is_full(error):
+                    raise
+                full = str(error) or type(error).__name__
+            if full:  # out of the handler, which holds on to what filled it
+                raise too_large(self, full)
+
+    def _run(self) -> None:
+        if self.config.deterministic and not self.position.finished:
+            check_repeats(self)
+        if self.position.step == 0:
             self.save()
-            self.fabric.barrier()  # no process returns before the last checkpoint is there
+            self._say_what_is_sought()
+        while self.position.epoch < self.config.epochs and not self.position.finished:
+            self._epoch()
+            row = self._summary(self._validate())
+            self.position.rows.append(row)
+            waited = self.position.epoch - self.position.best_epoch
+            self.position.finished = self.config.patience is not None and waited >= self.config.patience
+            self.progress.epoch(row)
+            self.on_epoch(self.position)
+            self._save_if_due()
+            self._stop_if_asked()
+        if self.position.finished:
+            self.progress.say(f"no better validation score for {self.config.patience} epochs: stopped")
+        self.position.finished = True
+        self.save()
+        self.fabric.barrier()  # no process returns before the last checkpoint is there
 
     def _say_what_is_sought(self) -> None:
         model, objective, steps = self.bare.model, self.bare.objective, self.config.epochs * self.steps
@@ -138,69 +156,61 @@ class Trainer:
         if objective.schedule_steps > steps:
             self.progress.say(f"that is more steps than the {steps} of this training: give more epochs, or fewer steps")
 
-    def _epoch(self) -> None:
-        """The rest of the epoch under way."""
-        self.step.train()
+    def batches(self) -> Iterator[Batch]:
+        """What is left of the epoch under way, as often as it is asked for."""
         generator = torch.Generator().manual_seed(_epoch_seed(self.seed, self.position.epoch))
-        batches: Iterable[Batch] = self.train_split.batches(
+        batches = self.train_split.batches(
             self.local_batch,
             shuffle=generator,
             start=self.position.batch,
             rank=self.fabric.global_rank,
             world=self.fabric.world_size,
         )
+        return islice(batches, self.steps - self.position.batch)
+
+    def _epoch(self) -> None:
+        """The rest of the epoch under way."""
+        self.step.train()
         clock = time.perf_counter()
-        for batch in islice(batches, self.steps - self.position.batch):
+        for batch in self.batches():
             self._step(batch)
             now = time.perf_counter()
             self.position.epoch_seconds += now - clock
             clock = now
-            self.progress.step(self.position.step, self.position.epoch)
+            self.progress.step(self.position.step, self.position.epoch, self.guard.not_finite)
             if self.position.batch < self.steps:
                 self._save_if_due()
                 self._stop_if_asked()
                 clock = time.perf_counter()
 
     def _step(self, batch: Batch) -> None:
-        """One optimiser step."""
-        for group in self.bare_optimiser.param_groups:
-            group["lr"] = group["scale"] * self.rate(self.position.step)
-        batch = self._laid_out(batch)
+        """One optimiser step, unless it is to be left out."""
+        position, guard = self.position, self.guard
+        guard.begin(batch, position.epoch + 1, position.step + 1)
+        batch = self.laid_out(batch)
         for parameter in self.parameters:
             parameter.grad = None
         if self.fabric.world_size == 1:  # Fabric's wrappers have nothing to add, and are 3% of a small model's step
             with self.fabric.autocast():
-                loss, logged = self.bare(batch, self.position.step)
-            self._count(logged)
-            loss.backward()
+                loss, logged = self.bare(batch, position.step)
+            if guard.terms(logged):
+                loss.backward()
         else:
-            loss, logged = self.step(batch, self.position.step)
-            self._count(logged)
-            self.fabric.backward(loss)
-        if not self._left_out():
+            loss, logged = self.step(batch, position.step)
+            if guard.terms(logged):
+                self.fabric.backward(loss)
+        if guard.takes_step():
+            for group in self.bare_optimiser.param_groups:
+                group["lr"] = group["scale"] * self.rate(position.step)
             self.bare_optimiser.step()
             if self.average is not None:
                 self.average.update_parameters(self.bare)
-        self.position.batch += 1
-        self.position.step += 1
+        self._count(logged, guard.lost)
+        position.batch += 1
+        position.step += 1
 
-    def _left_out(self) -> bool:
-        """Clip the gradient, each group's by itself; whether the norm of all says to leave the step out."""
-        groups = [group["params"] for group in self.bare_optimiser.param_groups]
-        if self.config.clip is not None:
-            norms = [torch.nn.utils.clip_grad_norm_(group, self.config.clip) for group in groups]
-        elif self.spikes is not None:  # without multiplying every gradient by 1
-            norms = [weight.grad for group in groups for weight in group if weight.grad is not None]
-        if self.spikes is None or not self.spikes.leaves_out(float(torch.nn.utils.get_total_norm(norms))):
-            return False
-        if told := self.spikes.too_many:
-            raise NonFiniteError(
-                f"{told}, in epoch {self.position.epoch + 1}, step {self.position.step + 1}.{self._kept()} A smaller "
-                "learning rate, a longer warm-up or a larger factor (skip) may help"
-            )
-        return True
-
-    def _laid_out(self, batch: Batch) -> Batch:
+    def laid_out(self, batch: Batch) -> Batch:
+        """The batch in the memory layout of the model."""
         if not self.config.channels_last or batch.x.ndim != 4:
             return batch
         x, condition = batch.x.contiguous(memory_format=torch.channels_last), batch.condition
@@ -208,80 +218,39 @@ class Trainer:
             condition = condition.contiguous(memory_format=torch.channels_last)
         return batch._replace(x=x, target=x if batch.target is batch.x else batch.target, condition=condition)
 
-    def _count(self, logged: Tensor) -> None:
-        """Add the step's terms to the epoch's totals; on the CPU, where a look costs nothing, refuse a NaN at once."""
+    def _count(self, logged: Tensor, lost: bool) -> None:
+        """Add the step's terms to the epoch's totals, unless it was lost."""
         if self.totals is None:
             self.names = list(self.bare.names)
             before = [self.position.totals.get(name, 0.0) for name in self.names]
             self.totals = torch.tensor(before, dtype=self.wide, device=logged.device)
-        self.totals += logged
-        if logged.device.type == "cpu" or self.position.step % STEPS_BETWEEN_CHECKS == 0:
-            self._refuse_non_finite(self._sums(), output=self.bare.output)
-        self.bare.output = None  # it keeps the whole graph
-
-    def _refuse_non_finite(
-        self, terms: Mapping[str, float], data: str = "training", output: Output | None = None
-    ) -> None:
-        bad = [name for name, value in terms.items() if not math.isfinite(value)]
-        if bad:
-            bad.sort(key=lambda name: name in ("loss", "score"))  # those are sums of the others
-            level = None if output is None else where_not_finite(output)
-            where = "" if level is None else f", in {level}"
-            raise NonFiniteError(
-                f"the loss stopped being finite in epoch {self.position.epoch + 1}, step {self.position.step + 1} "
-                f"(first in its term {bad[0]!r}, on {data} data{where}).{self._kept()} A smaller learning rate, "
-                "gradient clipping (clip 1.0) or float32 may help; also look at the range of the data"
-            )
-
-    def _kept(self) -> str:
-        return f" The last good checkpoint is kept in {self.folder}." if self.folder is not None else ""
+        if not lost:
+            self.totals += logged
 
     def _sums(self) -> dict[str, float]:
         """Sums over the epoch's steps so far, by name."""
         return {} if self.totals is None else dict(zip(self.names, self.totals.tolist(), strict=True))
 
-    @torch.no_grad()
     def _validate(self) -> Mapping[str, float]:
-        """Terms of the objective on the validation data, by averaged weights if there are; the same noise each time."""
-        step = self._result()
-        step.eval()
-        devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
-        totals = torch.zeros((), dtype=self.wide, device=self.fabric.device)
-        count = 0
-        with torch.random.fork_rng(devices), self.fabric.autocast():
-            torch.manual_seed(self.seed)
-            rank, world = self.fabric.global_rank, self.fabric.world_size
-            # Nearly equal: estimates are biased by a batch's size, and one example tells nothing of a distribution.
-            size = max(self.local_batch, 500 // step.objective.samples, 3)
-            local = len(self.valid_split) // world
-            for places in torch.arange(rank, local * world, world).tensor_split(-(-local // size)):
-                batch = self.valid_split.batch(places)
-                _, logged = step(self._laid_out(batch), self.position.step)
-                totals = totals + logged.to(self.wide) * len(batch.x)
-                count += len(batch.x)
-        if self.fabric.world_size > 1:
-            totals = self._gather(totals).sum(0)
-            count *= self.fabric.world_size
-        return dict(zip(step.names, (totals / count).tolist(), strict=True))
+        self.guard.look()
+        return validate(self)
 
     def _summary(self, valid: Mapping[str, float]) -> dict[str, float]:
         """Close the epoch: its row of metrics, the best weights so far, the learning rate."""
         position = self.position
         assert self.totals is not None
         if self.fabric.world_size > 1:
-            self.totals = self._gather(self.totals).mean(0)
-        self._refuse_non_finite(self._sums())
-        self._refuse_non_finite(valid, "validation", self._result().output)
-        self._result().output = None
+            self.totals = self.gather(self.totals).mean(0)
         lr = self.rate(position.step - 1)
         position.epoch += 1
         position.seconds += position.epoch_seconds
         score = valid["score"]
         if score > position.best:
             position.best, position.best_epoch = score, position.epoch
-            self.best = {name: value.detach().cpu().clone() for name, value in self._result().state_dict().items()}
+            self.best = {name: value.detach().cpu().clone() for name, value in self.result.state_dict().items()}
         self.rate.epoch_ended(score)
-        means = (self.totals / self.steps).tolist()
+        counted = self.steps - self.guard.not_finite
+        means = (self.totals / counted).tolist() if counted else [math.nan] * len(self.names)
         row = {
             "epoch": position.epoch,
             "step": position.step,
@@ -290,18 +259,20 @@ class Trainer:
             "epoch_seconds": position.epoch_seconds,
             "images_per_second": self.images / max(position.epoch_seconds, 1e-9),
             **{f"train/{name}": mean for name, mean in zip(self.names, means, strict=True) if name != "score"},
-            **({} if self.spikes is None else self.spikes.close_epoch()),
+            **self.guard.close_epoch(),
             **{f"valid/{name}": value for name, value in valid.items()},
         }
         self.totals, position.totals, position.batch, position.epoch_seconds = None, {}, 0, 0.0
         return row
 
-    def _gather(self, values: Tensor) -> Tensor:
+    def gather(self, values: Tensor) -> Tensor:
+        """Those of all processes, stacked."""
         gathered = self.fabric.all_gather(values)
         assert isinstance(gathered, Tensor)
         return gathered
 
-    def _result(self) -> TrainingStep:
+    @property
+    def result(self) -> TrainingStep:
         """What training is for: the model, or the one with averaged weights if an average is kept."""
         module = self.bare if self.average is None else self.average.module
         assert isinstance(module, TrainingStep)
@@ -311,12 +282,15 @@ class Trainer:
         if self.folder is not None and time.monotonic() - self.saved > SECONDS_BETWEEN_CHECKPOINTS:
             self.save()
 
+    def _any(self, mine: bool) -> bool:
+        return bool(self.fabric.strategy.reduce_boolean_decision(mine, all=False))
+
     def _stop_if_asked(self) -> None:
         asked = self.stop.requested
         if self.fabric.world_size > 1:  # all stop after the same step, or one would wait for the others for ever
             if self.position.step % STEPS_BETWEEN_STOPS and self.position.batch:
                 return
-            asked = self.fabric.strategy.reduce_boolean_decision(asked, all=False)
+            asked = self._any(asked)
         if asked:
             self.save()
             if self.folder is not None:
@@ -329,21 +303,18 @@ class Trainer:
         Raises:
             NonFiniteError: it is not; the checkpoint before is kept.
         """
+        self.guard.look()
         if self.folder is None or not self.fabric.is_global_zero:
             return
         if self.totals is not None:
             self.position.totals = self._sums()
-            self._refuse_non_finite(self.position.totals)
-        if (name := weight_not_finite(self.bare)) is not None:
-            raise NonFiniteError(
-                f"weight {name} is not finite after step {self.position.step}.{self._kept()} A smaller learning rate "
-                "or gradient clipping (clip 1.0) may help"
-            )
+            self.guard.refuse(self.position.totals)
+        self.guard.refuse_weights(self.position.step)
         state = {
             "position": asdict(self.position),
             "optimiser": self.bare_optimiser.state_dict(),
             "rate": self.rate.state_dict(),
-            "spikes": None if self.spikes is None else self.spikes.state_dict(),
+            **self.guard.state_dict(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "averaged": 0 if self.average is None else int(self.average.n_averaged),
@@ -367,8 +338,7 @@ class Trainer:
                 self.average.module.load_state_dict(dict(checkpoint.average))
                 self.average.n_averaged.fill_(checkpoint.state["averaged"])
             self.rate.load_state_dict(checkpoint.state["rate"])
-            if self.spikes is not None and (spikes := checkpoint.state.get("spikes")) is not None:
-                self.spikes.load_state_dict(spikes)
+            self.guard.load_state_dict(checkpoint.state)
             self.position = Position(**checkpoint.state["position"])
             random, cuda = checkpoint.state["random"], checkpoint.state["random_cuda"]
         except (RuntimeError, KeyError, TypeError, ValueError) as error:

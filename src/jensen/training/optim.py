@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from jensen.config import Schedule, TrainConfig
 from jensen.objectives import Objective
 
-__all__ = ["LearningRate", "load_optimiser", "make_optimiser"]
+__all__ = ["LearningRate", "averaging", "load_optimiser", "make_optimiser"]
 
 
 def make_optimiser(config: TrainConfig, model: nn.Module, objective: Objective) -> torch.optim.Optimizer:
@@ -42,6 +42,21 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -
     for group, before in zip(optimiser.param_groups, made, strict=True):
         for name, value in before.items():
             group.setdefault(name, value)
+
+
+def averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """How an `AveragedModel` takes up new weights: its own, times d, and 1 - d times the new ones.
+
+    With n weights taken up before, d = min(decay, (1 + n) / (10 + n)): of a short training hardly anything is kept of
+    where it began.
+    """
+
+    @torch.no_grad()
+    def update(averages: Sequence[Tensor], weights: Sequence[Tensor], taken: Tensor | int) -> None:
+        n = int(taken)
+        torch._foreach_lerp_(list(averages), list(weights), 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
 
 
 class LearningRate:

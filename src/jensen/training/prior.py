@@ -27,6 +27,7 @@ from jensen.training.fabric import make_fabric
 from jensen.training.facts import DataFacts
 from jensen.training.folder import forget_evaluation
 from jensen.training.loop import Trainer
+from jensen.training.memory import batch_that_fits
 from jensen.training.prior_run import CodeFacts, PriorRun, digest_of
 from jensen.training.run import Run
 from jensen.training.shares import in_steps, steps_an_epoch
@@ -71,6 +72,7 @@ def fit_prior(
             raise ConfigError(_taken(run, opened.path))
         fabric.barrier()  # before one of the processes makes it
         work = _Work.on(run, config, fabric, quiet)
+        config = _with_batch(config, work, fabric)
         config = in_steps(config, config.train.epochs * steps_an_epoch(work.data, config.train, fabric.world_size))
         opened = PriorRun(opened.path, config)
         torch.manual_seed(config.seed)
@@ -126,6 +128,8 @@ def resume_prior(run: Run | Path | str, *, epochs: int | None = None, quiet: boo
             clear_unfinished(run.path)
             clear_unfinished(opened.path)
             _forget_evaluation(run, trainer)
+            if opened.config != PriorRun.open(opened.path).config:  # as in `resume`
+                trainer.save()
             write_text(opened.path / "config.yaml", opened.config.to_yaml())
             recorder(opened.path)(trainer.position)
         trainer.run()
@@ -243,6 +247,16 @@ def _made(model: VQVAE, config: PriorConfig, facts: DataFacts) -> CodePrior:
         return CodePrior(model.code_shapes, model.code_levels, config.net, condition_shape=facts.condition_shape)
     except ValueError as error:
         raise ConfigError(f"net: {error}") from None
+
+
+def _with_batch(config: PriorConfig, work: _Work, fabric: Any) -> PriorConfig:
+    """With the batch that memory does for, where that is asked for."""
+    if not config.train.auto_batch:
+        return config
+    prior = _made(work.model, config, work.facts)
+    return config.model_copy(
+        update={"train": batch_that_fits(prior, work.data, Elbo(), config.train, fabric, config.seed)}
+    )
 
 
 def _clear(path: Path) -> None:

@@ -30,6 +30,7 @@ class TrainingProgress:
         self.bar: Progress | None = None
         self.done = done
         self.shown = 0.0
+        self.note = ""
         self.console = Console(file=sys.stderr)
         if not quiet and self.console.is_terminal:
             self.bar = Progress(
@@ -59,17 +60,23 @@ class TrainingProgress:
         if self.bar is not None:
             self.bar.stop()
 
-    def step(self, step: int, epoch: int) -> None:
-        """A step was taken: moves the bar, ten times a second at most."""
+    def step(self, step: int, epoch: int, lost: int = 0) -> None:
+        """A step was taken: moves the bar, ten times a second at most.
+
+        `lost`: steps of the epoch that were left out, something being not finite.
+        """
         if self.bar is not None and (now := time.monotonic()) - self.shown > 0.1:
             self.shown = now
-            self.bar.update(self.task, completed=step, epoch=f"{epoch + 1}/{self.epochs}")
+            note = f"{self.note}  {lost} not finite" if lost else self.note
+            self.bar.update(self.task, completed=step, epoch=f"{epoch + 1}/{self.epochs}", note=note)
 
     def epoch(self, row: Mapping[str, float]) -> None:
         """An epoch ended: the bound beside the bar, or a line of its own."""
         if self.quiet:
             return
         note = "  ".join(f"{key} {row[key]:.2f}" for key in _headline(row))
+        note += f"  {row['train/not_finite']:.0f} steps not finite" if row.get("train/not_finite") else ""
+        self.note = note
         if self.bar is not None:
             self.bar.update(
                 self.task, completed=int(row["step"]), epoch=f"{int(row['epoch'])}/{self.epochs}", note=note

@@ -29,8 +29,9 @@ from jensen.autoencoders import NeuralModel, make_model
 from jensen.autoencoders.vqvae import VQVAE
 from jensen.config import Config
 from jensen.data import Data, load_data
+from jensen.data.own import fingerprint
 from jensen.data.visible import PARTS
-from jensen.errors import CheckpointError, ConfigError
+from jensen.errors import CheckpointError, ConfigError, DataError
 from jensen.files import write_atomically, write_text
 from jensen.training.checkpoint import load_weights
 from jensen.training.facts import DataFacts
@@ -93,6 +94,10 @@ class Run(TrainedFolder):
             raise CheckpointError(f"{path} {what}; `jensen runs` lists those that there are")
         if (path / "codes.yaml").is_file():
             raise CheckpointError(f"{path} is the prior over the codes of a run: name the run, {path.parent}")
+        if (path / "model.yaml").is_file():
+            from jensen.training.portable import check_portable  # it makes runs itself
+
+            check_portable(path)
         return cls(path, read_whole(path / "config.yaml", Config))
 
     @property
@@ -205,7 +210,14 @@ class Run(TrainedFolder):
             changes["directory"] = directory
         if "condition" not in changes:
             changes["condition"] = self.condition
-        return load_data(self.config.data.model_copy(update=changes), splits=self._splits())
+        config = self.config.data.model_copy(update=changes)
+        then = self.own_facts.fingerprint
+        if then and (now := fingerprint(config)) != then:
+            raise DataError(
+                f"{config.name} has changed since {self.path} was trained ({then} then, {now} now), so that its splits "
+                "no longer fit: restore the files, or train anew"
+            )
+        return load_data(config, splits=self._splits())
 
     def model(self, which: Which = "best", *, prior: bool | None = None) -> NeuralModel:
         """The trained model on the CPU, in evaluation mode; needs no data.

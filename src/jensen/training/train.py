@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from jensen.autoencoders import NeuralModel, make_model, resolve
+from jensen.autoencoders.build import require_table
 from jensen.config import Config, TrainConfig
 from jensen.data import Data, load_data, prepare
+from jensen.data.own import is_own, own_path
 from jensen.errors import CheckpointError, ConfigError
 from jensen.files import clear_unfinished, write_text
 from jensen.objectives import Elbo, Objective, make_objective
@@ -19,6 +21,7 @@ from jensen.training.checkpoint import load_checkpoint
 from jensen.training.fabric import make_fabric
 from jensen.training.folder import forget_evaluation
 from jensen.training.loop import Position, Trainer
+from jensen.training.memory import batch_that_fits
 from jensen.training.run import Run, write_metrics
 from jensen.training.shares import in_steps, steps_an_epoch
 from jensen.training.step import recompute_activations
@@ -57,12 +60,16 @@ def train(
     """
     config = TrainConfig(**settings)
     model.likelihood.check_data(data.levels, data.transform)
+    if model.config is not None:
+        require_table(model.config.likelihood, model.kind, data, data.config.target)
+    objective, fabric = objective or Elbo(), make_fabric(config)
+    config = batch_that_fits(model, data, objective, config, fabric, seed)
     trainer = Trainer(
         model,
         data,
-        objective or Elbo(),
+        objective,
         config,
-        make_fabric(config),
+        fabric,
         seed=seed,
         folder=None,
         quiet=quiet,
@@ -90,6 +97,9 @@ def fit(config: Config, path: Path | str, *, quiet: bool = False) -> Run:
     path = Path(fabric.broadcast(str(path)))
     Run.refuse_taken(path)  # by every process, before one of them makes it
     fabric.barrier()
+    if is_own(config.data.name):  # a run may be looked at from another folder
+        place = str(own_path(config.data).resolve())
+        config = config.model_copy(update={"data": config.data.model_copy(update={"name": place})})
     data = load_data(config.data)
     config = resolve(config, data)
     data = prepare(data.dataset, config.data)
@@ -97,6 +107,7 @@ def fit(config: Config, path: Path | str, *, quiet: bool = False) -> Run:
     model = make_model(config.model, data)
     model.likelihood.check_data(data.levels, data.transform)
     need_tensorboard(config.train)
+    config = _with_batch(config, model, data, fabric)
     config = in_steps(config, config.train.epochs * steps_an_epoch(data, config.train, fabric.world_size))
     if config.train.checkpointing:
         recompute_activations(model)  # now, as it may be refused
@@ -122,6 +133,13 @@ def resume(path: Path | str, *, epochs: int | None = None, quiet: bool = False) 
     """
     run = Run.open(path)
     need_tensorboard(run.config.train)
+    fabric = make_fabric(run.config.train)
+    with run.training_alone(fabric.is_global_zero):  # a checkpoint that another process replaces could not be read
+        return _go_on(run, fabric, epochs, quiet)
+
+
+def _go_on(run: Run, fabric: Any, epochs: int | None, quiet: bool) -> Run:
+    """`resume`, by the only process that trains this run."""
     checkpoint = load_checkpoint(run.checkpoints)
     done = int(checkpoint.state["position"]["epoch"])
     if epochs is not None and epochs != run.config.train.epochs:
@@ -134,23 +152,32 @@ def resume(path: Path | str, *, epochs: int | None = None, quiet: bool = False) 
     elif checkpoint.state["position"]["finished"]:
         raise CheckpointError(f"{run.path} is finished ({done} epochs); to go on give a larger number of epochs")
     data = run.data(condition=run.config.data.condition)
-    fabric = make_fabric(run.config.train)
-    with run.training_alone(fabric.is_global_zero):
-        trainer = _trainer(run, make_model(run.config.model, run.own_facts), data, fabric, quiet)
-        trainer.load(checkpoint)
-        if (run.path / "prior").exists():
-            trainer.progress.say(
-                f"the prior in {run.path / 'prior'} is of the codes so far: where they change it is left out, until "
-                f"jensen train prior --run {run.path} --replace"
-            )
-        if fabric.is_global_zero:
-            clear_unfinished(run.path)
-            if dropped := forget_evaluation(run.path):  # of the weights before
-                trainer.progress.say(dropped)
-            write_text(run.path / "config.yaml", run.config.to_yaml())
-            recorder(run.path)(trainer.position)
-        trainer.run()
+    trainer = _trainer(run, make_model(run.config.model, run.own_facts), data, fabric, quiet)
+    trainer.load(checkpoint)
+    if (run.path / "prior").exists():
+        trainer.progress.say(
+            f"the prior in {run.path / 'prior'} is of the codes so far: where they change it is left out, until "
+            f"jensen train prior --run {run.path} --replace"
+        )
+    if fabric.is_global_zero:
+        clear_unfinished(run.path)
+        if dropped := forget_evaluation(run.path):  # of the weights before
+            trainer.progress.say(dropped)
+        if run.config != Run.open(run.path).config:  # more epochs: the checkpoint is no end any more, also if killed
+            trainer.save()
+        write_text(run.path / "config.yaml", run.config.to_yaml())
+        recorder(run.path)(trainer.position)
+    trainer.run()
     return run
+
+
+def _with_batch(config: Config, model: NeuralModel, data: Data, fabric: Any) -> Config:
+    """With the batch that memory does for, where that is asked for."""
+    if not config.train.auto_batch:
+        return config
+    objective = make_objective(config.objective, config.model.latent)
+    fits = batch_that_fits(model, data, objective, config.train, fabric, config.seed)
+    return Config(**{**config.model_dump(), "train": fits.model_dump()})
 
 
 def _trainer(run: Run, model: NeuralModel, data: Data, fabric: Any, quiet: bool) -> Trainer:
