@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jensen.errors import ConfigError
+from jensen.plain_yaml import load_plain
 
 __all__ = ["Section", "read_yaml"]
 
@@ -29,7 +30,7 @@ class Section(BaseModel):
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as a dictionary; raises `ConfigError` if it cannot be read or is no mapping."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_plain(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
     if values is None:

@@ -106,6 +106,24 @@ class TestNormalMixture:
         nearest = torch.cdist(cold, mixture.components.mean).min(1).values
         assert float(nearest.max()) < 0.2
 
+    def test_gradients_are_those_of_the_joint_density(self, mixture: NormalMixture) -> None:
+        z = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+        loc, scale = mixture.components.mean.requires_grad_(), mixture.components.stddev.requires_grad_()
+        weights = mixture.log_weights.requires_grad_()
+        ours = NormalMixture(weights, Normal(loc, scale)).log_prob(z).sum()
+        theirs = joint_mixture(NormalMixture(weights, Normal(loc, scale))).log_prob(z).sum()
+        parts = (z, loc, scale, weights)
+        for found, expected in zip(torch.autograd.grad(ours, parts), torch.autograd.grad(theirs, parts), strict=True):
+            # torch normalises the weights once more, which takes the mean out of their gradient.
+            if found.ndim == 1:
+                expected = expected + 5 * weights.exp()
+            torch.testing.assert_close(found, expected)
+
+    def test_a_term_is_that_of_its_dimension_where_there_is_one_component(self) -> None:
+        only = Normal(torch.randn(1, 4, dtype=torch.float64), torch.rand(1, 4, dtype=torch.float64) + 0.2)
+        z = torch.randn(5, 4, dtype=torch.float64)
+        torch.testing.assert_close(NormalMixture(torch.zeros(1).double(), only).log_prob(z), only.log_prob(z))
+
     def test_far_away_is_finite(self, mixture: NormalMixture) -> None:
         assert bool(mixture.log_prob(torch.full((2, 4), 1e4, dtype=torch.float64)).isfinite().all())
 

@@ -91,15 +91,6 @@ def test_a_mistake_is_one_line_and_code_2(jensen: Jensen, arguments: list[str], 
     assert message in said.err
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, jensen: Jensen) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr("jensen.training.list_runs", broken)
-    with pytest.raises(RuntimeError, match="a bug"):
-        jensen("runs")
-
-
 def test_interrupted_is_130(monkeypatch: pytest.MonkeyPatch, jensen: Jensen) -> None:
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt

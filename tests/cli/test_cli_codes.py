@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits, load_iris
 
+from jensen.metrics.image_quality import ssim
 from jensen.training import Run
 
 if TYPE_CHECKING:
@@ -48,6 +49,37 @@ def test_round_trip(jensen: Jensen, request: pytest.FixtureRequest, tmp_path: Pa
     assert told["file"] == f"{codes.stat().st_size:,}"
     assert float(told["ratio"]) == pytest.approx(64 / (8 if half else 16))
     assert float(told["PSNR"]) == pytest.approx(-10 * np.log10(mse), abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["digits", "plain", "labelled"])
+def test_eight_bits_come_back_within_half_a_step(
+    jensen: Jensen, request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    run = request.getfixturevalue(kind)
+    codes, images = tmp_path / "codes.npz", tmp_path / "images.npz"
+    said = jensen("encode", run, "--split", "test", "-o", codes, "--int8")
+    assert said.code == 0
+    assert jensen("decode", run, codes, "-o", images).code == 0
+    x, model = held_out(run), Run.open(run).model()
+    labels = torch.from_numpy(load_digits().target[np.load(run / "splits.npz")["test"]]) if kind == "labelled" else None
+    with torch.no_grad():
+        exact = model.encode(x, labels).double().numpy()
+    with np.load(codes) as file:
+        levels, low, step = file["codes"], file["codes_low"], file["codes_step"]
+    assert (levels.dtype, low.shape, step.dtype) == (np.uint8, (4,), np.float32)
+    np.testing.assert_allclose(step, (exact.max(0) - exact.min(0)) / 255, rtol=1e-4)
+    restored = low.astype(float) + levels * step.astype(float)
+    assert (np.abs(restored - exact) <= 0.5 * step + 1e-6).all()
+    with torch.no_grad():
+        expected = model.decode(torch.from_numpy(restored).float(), labels)
+    with np.load(images) as file:
+        np.testing.assert_allclose(file["images"], expected.numpy(), atol=1e-5)
+    told = {line.split()[0]: line.split()[1] for line in said.out.splitlines()[1:]}
+    beside = 359 if kind == "labelled" else 0  # a byte a label
+    assert (told["out"], told["scales"]) == (f"{359 * 4:,}", "32")
+    assert float(told["ratio"]) == pytest.approx(359 * 64 / (359 * 4 + 32 + beside), abs=0.006)
+    assert float(told["PSNR"]) == pytest.approx(-10 * np.log10((x - expected).square().mean().item()), abs=0.006)
+    assert float(told["SSIM"]) == pytest.approx(ssim(x, expected), abs=6e-4)
 
 
 def test_image_files_keep_their_names(jensen: Jensen, digits: Path, tmp_path: Path) -> None:
@@ -105,6 +137,31 @@ def test_a_predicted_property(jensen: Jensen, large: Path, tmp_path: Path) -> No
     assert "write .npz" in jensen("decode", large, tmp_path / "codes.npz", "-o", tmp_path / "folder").err
 
 
+def scales(count: int, step: float = 1.0) -> dict[str, Any]:
+    return {"codes_low": np.zeros(count, np.float32), "codes_step": np.full(count, step, np.float32)}
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_file_that_was_cut_short(jensen: Jensen, digits: Path, tmp_path: Path, int8: bool) -> None:
+    codes = tmp_path / "codes.npz"
+    flags = ["--int8"] if int8 else []
+    assert jensen("encode", digits, "--split", "test", "-o", codes, *flags).code == 0
+    codes.write_bytes(codes.read_bytes()[:-100])
+    said = jensen("decode", digits, codes, "-o", tmp_path / "back")
+    assert said.code == 2
+    assert "codes.npz is damaged" in said.err
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "back").exists()
+
+
+def test_precisions_that_exclude_each_other(jensen: Jensen, digits: Path, codes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "codes.npz"
+    said = jensen("encode", digits, "--split", "test", "-o", out, "--half", "--int8")
+    assert "give one of them" in said.err
+    assert "--int8 is for codes of real numbers" in jensen("encode", codes, "--split", "test", "-o", out, "--int8").err
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -115,6 +172,13 @@ def test_a_predicted_property(jensen: Jensen, large: Path, tmp_path: Path) -> No
         ({"codes": np.zeros((0, 4), np.float32)}, "holds no codes"),
         ({"images": np.zeros((2, 4), np.float32)}, "holds no codes"),
         ({"codes": np.full((2, 4), np.nan, np.float32)}, "not finite"),
+        ({"codes": np.zeros((2, 4), np.uint8)}, "in 8 bits without codes_low and codes_step"),
+        ({"codes": np.zeros((2, 4), np.uint8), "codes_low": np.zeros(4, np.float32)}, "without codes_step, which say"),
+        ({"codes": np.zeros((2, 5), np.uint8), **scales(5)}, "codes of 5 numbers"),
+        ({"codes": np.zeros((2, 4), np.uint8), **scales(5)}, r"codes_low is float32 of shape (5,)"),
+        ({"codes": np.zeros((2, 4), np.uint8), **scales(4, -1.0)}, "the file is damaged"),
+        ({"codes": np.zeros((2, 4), np.uint8), **scales(4, np.inf)}, "the file is damaged"),
+        ({"codes": np.zeros((2, 4), np.float32), **scales(4)}, "holds float32, not 8 bits"),
     ],
 )
 def test_wrong_codes(jensen: Jensen, digits: Path, tmp_path: Path, arrays: dict[str, Any], message: str) -> None:

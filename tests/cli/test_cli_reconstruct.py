@@ -84,10 +84,64 @@ def test_denoise_without_files_shows_before_and_after(jensen: Jensen, plain: Pat
     said = jensen("denoise", plain, "-n", "40", "--strength", "0.1")
     assert said.code == 0
     assert "corruption gaussian 0.1" in said.out
-    before = float(said.out.split("PSNR before")[1].split("dB")[0])
+    rows = {line[:16].strip(): line[16:].split() for line in said.out.splitlines()[2:]}
     # noise of 0.1 is 20 dB; clipping to [0, 1] takes half of it from the many black pixels
-    assert 20 < before < 23
+    assert 20 < float(rows["corrupted"][0]) < 23
+    assert {"corrupted", "median filter", "non-local means", "autoencoder"} <= set(rows)
     assert jensen("denoise", plain, "--corruption", "masking", "-n", "1").code == 0
+
+
+def test_the_table_is_of_the_same_images_by_every_method(
+    jensen: Jensen, plain: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jensen.data.corruption import blur
+    from jensen.metrics import denoising
+    from jensen.metrics.image_quality import psnr, ssim
+
+    monkeypatch.setattr(denoising, "CUTS", (0.1,))
+    for run, kind in ((plain, "autoencoder"), (digits, "vae")):
+        said = jensen("denoise", run, "--corruption", "blur", "--strength", "0.2", "-n", "12")
+        assert said.code == 0
+        clean = Run.open(run).data(transform="none", corruption="none").test.batch(torch.arange(12)).target
+        seen = blur(clean, 0.2)
+        with torch.no_grad():
+            made = Run.open(run).model().reconstruct(seen).clamp(0, 1)
+        for name, images in (("corrupted", seen), (kind, made)):
+            (line,) = (line for line in said.out.splitlines() if line.startswith(f"{name} "))
+            words = line.split()
+            assert float(words[1]) == pytest.approx(psnr(clean, images), abs=0.006)
+            assert float(words[2]) == pytest.approx(ssim(clean, images), abs=6e-4)
+        assert "knows the blur" in said.out
+        assert "50 validation images, corrupted alike" in said.out
+
+
+def test_without_scikit_image_there_is_psnr_and_a_hint(
+    jensen: Jensen, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("denoising", "image_quality"):
+        monkeypatch.setattr(f"jensen.metrics.{module}.has_scikit_image", lambda: False)
+    said = jensen("denoise", plain, "-n", "5")
+    assert said.code == 0
+    assert "median filter" in said.out
+    assert "non-local" not in said.out
+    assert "pip install 'jensen[compare]'" in said.err
+
+
+def test_folders_of_noisy_images(jensen: Jensen, plain: Path, pictures: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not an image")
+    assert jensen("denoise", plain, tmp_path, "-o", tmp_path / "clean").code == 0
+    assert {path.name for path in (tmp_path / "clean").iterdir()} == {path.name for path in pictures}
+    (tmp_path / "empty").mkdir()
+    said = jensen("denoise", plain, tmp_path / "empty", "-o", tmp_path / "none")
+    assert said.code == 2
+    assert "empty is a folder without images" in said.err
+
+
+@pytest.mark.parametrize("strength", ["0", "-1", "1.5", "much"])
+def test_a_wrong_strength(jensen: Jensen, plain: Path, strength: str) -> None:
+    said = jensen("denoise", plain, "--strength", strength)
+    assert said.code == 2
+    assert "strength" in said.err
 
 
 def test_denoise_says_where_it_makes_no_sense(jensen: Jensen, digits: Path, iris: Path, large: Path) -> None:

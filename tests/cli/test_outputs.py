@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from jensen.cli.outputs import claim, free, psnr, put, write_arrays, write_images
+from jensen.cli.outputs import claim, free, put, write_arrays, write_images
 from jensen.errors import JensenError
 
 
@@ -78,10 +77,3 @@ def test_images_over_others_need_force(tmp_path: Path) -> None:
     write_images(tmp_path, images, ["a", "b"], force=True)
     with pytest.raises(JensenError, match="is a file; give a folder"):
         write_images(tmp_path / "a.png", images, ["a", "b"], force=True)
-
-
-def test_psnr() -> None:
-    a = torch.zeros(2, 1, 2, 2)
-    assert psnr(a, a) == math.inf
-    assert psnr(a, a + 0.1) == pytest.approx(20.0)
-    assert psnr(a, a + 0.01) == pytest.approx(40.0, rel=1e-5)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
-from jensen.data.corruption import corrupt, gaussian, masking, salt_and_pepper
+from jensen.config import DataConfig
+from jensen.data import load_data
+from jensen.data.corruption import blur, corrupt, gaussian, masking, salt_and_pepper
 from jensen.errors import ConfigError
 
 N = 400_000
@@ -52,6 +56,45 @@ def test_corrupt_leaves_its_input_alone_and_obeys_the_generator(kind: str) -> No
     assert bool((x == 0.5).all())
     assert not torch.equal(out, x)
     assert torch.equal(out, corrupt(x, kind, 0.5, generator()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("shape", [(3, 1, 8, 11), (2, 3, 28, 5), (2, 1, 1, 40)])
+def test_blur_is_scipys_gaussian_filter(strength: float, shape: tuple[int, ...]) -> None:
+    """Also where the filter is wider than the image."""
+    x = torch.rand(shape, generator=generator(), dtype=torch.float64)
+    sigma = (0, 0, 4 * strength, 4 * strength)
+    expected = gaussian_filter(x.numpy(), sigma, mode="reflect", truncate=4.0)
+    np.testing.assert_allclose(blur(x, strength).numpy(), expected, atol=1e-12)
+    found = corrupt(x.float(), "blur", strength)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+def test_blur_draws_nothing_and_keeps_the_light() -> None:
+    x = torch.rand(2, 1, 9, 9, generator=generator())
+    torch.manual_seed(0)
+    once = corrupt(x, "blur", 0.4)
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(once, corrupt(x, "blur", 0.4))
+    torch.testing.assert_close(once.sum((-2, -1)), x.sum((-2, -1)))
+    torch.testing.assert_close(corrupt(torch.full((1, 1, 4, 4), 0.7), "blur", 1.0), torch.full((1, 1, 4, 4), 0.7))
+    assert once.var() < 0.2 * x.var()
+
+
+def test_images_of_a_data_set_are_blurred_and_their_targets_are_not() -> None:
+    data = load_data(DataConfig(transform="none", corruption="blur", corruption_strength=0.2))
+    batch = data.train.batch(torch.arange(4))
+    torch.testing.assert_close(batch.x, blur(batch.target, 0.2))
+    assert not torch.equal(batch.x, batch.target)
+
+
+def test_what_has_no_rows_and_columns_cannot_be_blurred() -> None:
+    for x, image in ((torch.zeros(2, 4), False), (torch.zeros(2, 1, 16), True)):
+        with pytest.raises(ConfigError, match=r"data.corruption: blur is for images; use gaussian or masking"):
+            corrupt(x, "blur", 0.5, image=image)
 
 
 def test_none_is_the_identity() -> None:

@@ -53,7 +53,7 @@ def require_same_runs(found: Run, expected: Run) -> None:
     paths = [next(run.checkpoints.glob("step-*")) for run in (found, expected)]
     files = [{file.name for file in path.iterdir()} for path in paths]
     assert files[0] == files[1]
-    for name in files[0] - {"state.pt"}:
+    for name in files[0] - {"state.pt", "manifest.json"}:
         require_same(*(load_file(path / name) for path in paths), name)
     states = [load_checkpoint(run.checkpoints).state for run in (found, expected)]
     require_same(states[0], states[1], "state")

@@ -99,6 +99,7 @@ def test_the_codes_are_those_of_the_best_weights(copied: Callable[..., Run]) -> 
     of_encoder = [name for name in weights if name.startswith("model.encoder")]
     assert of_encoder
     save_file({**weights, **{name: torch.randn_like(weights[name]) for name in of_encoder}}, file)
+    (file.parent / "manifest.json").unlink()
     (run.checkpoints / "latest").touch()
     valid = run.data().valid
     x = valid.batch(torch.arange(len(valid))).x
@@ -144,6 +145,7 @@ def test_of_the_best_weights_and_not_of_the_last(copied: Callable[..., Run]) -> 
     weights = load_file(file)
     name = next(name for name in weights if name.startswith("model.decoder"))
     save_file({**weights, name: weights[name] + 1e-3}, file)
+    (file.parent / "manifest.json").unlink()
     (run.checkpoints / "latest").touch()
     run.model("best", prior=True)
     with pytest.raises(CheckpointError, match="other weights"):

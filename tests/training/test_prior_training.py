@@ -45,7 +45,7 @@ def test_what_is_written_and_put_in_place(copied: Callable[..., Run]) -> None:
     assert not (run.path / "evaluation.json").exists()  # it was of uniform codes
     names = {str(path.relative_to(found.path)) for path in found.path.rglob("*") if path.is_file()}
     step = "checkpoints/step-00000008"
-    weights = {f"{step}/{name}" for name in ("weights.safetensors", "best.safetensors", "state.pt")}
+    weights = {f"{step}/{name}" for name in ("weights.safetensors", "best.safetensors", "state.pt", "manifest.json")}
     assert names == {"config.yaml", "data.yaml", "codes.yaml", "metrics.csv", "checkpoints/latest", *weights}
     assert found.finished
     assert (found.facts.shape, found.facts.levels, found.facts.condition_shape) == ((4,), 6, None)

@@ -41,6 +41,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "draws of the prior": {"objective": {"kind": "mmd", "kl_weight": {"kind": "cyclical", "steps": 6, "cycles": 2}}},
     "denoising": {"model": {"kind": "autoencoder"}, "data": {"corruption": "salt-and-pepper"}},
+    "sigma of the batch": {"model": {"likelihood": "gaussian-optimal"}, "train": {"ema": 0.9}},
     "dequantised": {"data": {"transform": "dequantise"}, "model": {"likelihood": "gaussian-learned"}},
     "bf16": {"train": {"precision": "bf16", "channels_last": True}, "model": {"net": {"kind": "conv", "width": 4}}},
 }

@@ -32,7 +32,7 @@ def test_contents(run: Run) -> None:
         "metrics.csv",
         ".training.lock",
         "checkpoints/latest",
-        *(f"{step}/{name}" for name in ("weights.safetensors", "best.safetensors", "state.pt")),
+        *(f"{step}/{name}" for name in ("weights.safetensors", "best.safetensors", "state.pt", "manifest.json")),
     }
     config = yaml.safe_load((run.path / "config.yaml").read_text())
     assert config["model"]["likelihood"] == "bernoulli"  # no auto is left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from jensen.autoencoders import VAE, AutoEncoder
-from jensen.config import Config, NetConfig, TrainConfig
+from jensen.autoencoders import VAE, AutoEncoder, HierarchicalVAE
+from jensen.config import Config, NetConfig, ObjectiveConfig, TrainConfig
 from jensen.data import Data, load_data
 from jensen.errors import ConfigError, NonFiniteError
-from jensen.objectives import Elbo, Iwae, Schedule
+from jensen.objectives import Balanced, Elbo, FreeBits, Iwae, Objective, Schedule, make_objective
+from jensen.objectives.build import KINDS, name_of
 from jensen.training import Run, Trainer, fit, train
 from jensen.training.fabric import make_fabric
 
@@ -170,10 +172,11 @@ def test_moving_average_by_hand(
     run = fit(config, tmp_path / "run", quiet=True)
     learned = {name for name, _ in run.model().named_parameters()}
     average = path[0]
-    for state in path[1:]:
+    for taken, state in enumerate(path[1:], 1):
+        decay = min(0.7, (1 + taken) / (10 + taken))
         for name, value in state.items():
             if name.removeprefix("model.") in learned:
-                average[name] = 0.7 * average[name] + 0.3 * value
+                average[name] = decay * average[name] + (1 - decay) * value
             else:
                 average[name] = value  # statistics of batch normalisation go along
     found = load_file(next(run.checkpoints.glob("step-*")) / "average.safetensors")
@@ -398,3 +401,23 @@ def test_a_line_an_epoch_where_there_is_no_terminal(digits: Data, capsys: pytest
 def test_train_refuses_a_discretised_likelihood_of_other_levels(digits: Data) -> None:
     with pytest.raises(ConfigError, match=r"levels=data\.levels"):
         train(VAE(digits.shape, 2, likelihood="discretised-logistic", levels=256), digits, epochs=1, quiet=True)
+
+
+@pytest.mark.parametrize("objective", [FreeBits(), Balanced()])
+def test_what_a_configuration_refuses_is_refused_in_python_too(objective: Objective, digits: Data) -> None:
+    model = HierarchicalVAE((1, 8, 8), ["2@4", "1@4"], net="mlp")
+    with pytest.raises(ConfigError, match="takes the term of each level for a KL, but in model hvae") as told:
+        train(model, digits, objective, epochs=1, accelerator="cpu", quiet=True)
+    name = "free-bits" if isinstance(objective, FreeBits) else "balanced"
+    with pytest.raises(ConfigError, match=re.escape(str(told.value))):
+        Config(model={"kind": "hvae"}, objective={"kind": name})
+
+
+def test_objectives_know_their_names() -> None:
+    class Own(FreeBits):
+        """Another one of the kind."""
+
+    for name in KINDS:
+        assert name_of(make_objective(ObjectiveConfig(kind=name), 2)) == name
+    assert name_of(Iwae(2)) == "iwae"
+    assert name_of(Own()) == "free-bits"

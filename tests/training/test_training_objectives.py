@@ -124,13 +124,14 @@ def test_a_schedule_longer_than_the_training_is_told(
 
 
 def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path: Path, tiny: Tiny) -> None:
-    """Groups of its optimiser have no scale."""
+    """Groups of its optimiser have no scale, and there is no manifest."""
     run = fit(tiny(train={"epochs": 1}), tmp_path / "run", quiet=True)
     (folder,) = run.checkpoints.glob("step-*")
     state = torch.load(folder / "state.pt", weights_only=True)
     for group in state["optimiser"]["param_groups"]:
         del group["scale"]
     torch.save(state, folder / "state.pt")
+    (folder / "manifest.json").unlink()
     resume(run.path, epochs=2, quiet=True)
     whole = fit(tiny(train={"epochs": 2}), tmp_path / "whole", quiet=True)
     found, expected = (Run.open(path).model("last").state_dict() for path in (run.path, whole.path))

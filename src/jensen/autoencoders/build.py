@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from jensen.autoencoders.autoencoder import AutoEncoder
 from jensen.autoencoders.base import EncoderDecoder
 from jensen.autoencoders.density import AutoregressiveModel
@@ -65,9 +67,10 @@ def resolve(config: Config, data: DataLike) -> Config:
         transform = "binarise" if binary else "none"
     if likelihood == "bernoulli" and data.levels is None:
         raise ConfigError(
-            f"likelihood bernoulli needs values in [0, 1], but what {config.data.name} asks to predict are real "
+            f"likelihood bernoulli needs values in [0, 1], but what {config.data.title} asks to predict are real "
             "numbers; use gaussian-learned"
         )
+    require_table(likelihood, model.kind, data, config.data.target)
     net = model.net  # of a model autoregressive there is none
     if model.kind in DEEP_KINDS:
         deep = DEEP_KINDS[model.kind]
@@ -85,6 +88,38 @@ def resolve(config: Config, data: DataLike) -> Config:
         objective=config.objective,
         train=config.train,
     )
+
+
+def require_table(likelihood: str, kind: str, data: DataLike, target: str | None = None) -> None:
+    """Refuse models and likelihoods that know nothing of gaps, categories and counts, where a table has such.
+
+    Args:
+        likelihood: its name.
+        kind: of the model.
+        data: with `columns`, and a `dataset` whose values may have gaps, where it is a table.
+        target: the property that is predicted in place of the row.
+
+    Raises:
+        ConfigError: the table is not for them.
+    """
+    columns = getattr(data, "columns", ())
+    if not columns:
+        return
+    if kind in ("vqvae", "autoregressive"):
+        raise ConfigError(f"model {kind} is for images and signals; for a table use model vae")
+    other = next((column for column in columns if column.kind != "real"), None)
+    if likelihood == "table":
+        return
+    if other is not None and target is None:
+        raise ConfigError(
+            f"likelihood {likelihood} takes every value for a plain number, but column {other.name!r} of this table is "
+            f"{'a count' if other.kind == 'count' else other.kind}: use likelihood table"
+        )
+    values = getattr(getattr(data, "dataset", None), "values", None)
+    if isinstance(values, Tensor) and bool(values.isnan().any()):
+        raise ConfigError(
+            f"likelihood {likelihood} knows nothing of gaps, but this table has some: use likelihood table"
+        )
 
 
 def make_model(config: ModelConfig, data: DataLike) -> NeuralModel:

@@ -1,8 +1,7 @@
-"""Distributions over vectors whose `log_prob` is that of each number given those before it: log p(z_d | z_1 .. z_d-1).
+"""Distributions over vectors whose numbers depend on each other, with a term of log p(z) for each number.
 
-Their numbers depend on each other, and still what a `Level` holds is a term for each dimension: by the chain rule the
-terms sum to log p(z), so that everything made of sums (the bound, importance weights) is exact. What looks at one
-dimension by itself is not about these distributions.
+What a `Level` holds is a term for each dimension. Here the terms sum to log p(z), so that everything made of sums (the
+bound, importance weights) is exact. What looks at one dimension by itself is not about these distributions.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class FullNormal(Chained):
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(z_d | z_<d) in nats, (..., D): that of the d-th number of L^-1 (z - mu), less log L_dd."""
         away = (value - self.loc).unsqueeze(-1)
-        noise = torch.linalg.solve_triangular(self.tril, away, upper=False).squeeze(-1)
+        noise: Tensor = torch.linalg.solve_triangular(self.tril, away, upper=False).squeeze(-1)
         log_diagonal = self.tril.diagonal(dim1=-2, dim2=-1).log()
         return -0.5 * noise.square() - log_diagonal - 0.5 * math.log(2 * math.pi)
 
@@ -104,7 +103,12 @@ class NormalMixture(Chained):
         return weights @ (self.components.variance + self.components.mean.square()) - self.mean.square()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(z_d | z_<d) in nats, (..., D): log sum_k w_k p_k(z_1 .. z_d) less the same up to d - 1."""
+        """Terms that sum to log p(z) in nats, (..., D).
+
+        With r_k(z) the probability that component k has made z, log p(z) = sum_k r_k (log p_k(z) + log w_k - log r_k).
+        The term of z_d is that of p_k(z_d) in it, and an equal share of what is of no dimension. Their sum is to be
+        differentiated; the gradient of a term by itself is no more than its share of that.
+        """
         if torch.is_grad_enabled():
             return self._log_prob(value)
         rows = value.reshape(-1, value.shape[-1])
@@ -112,9 +116,29 @@ class NormalMixture(Chained):
         return torch.cat([self._log_prob(part) for part in rows.split(at_once)]).view(value.shape)
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        each = self.components.log_prob(value.unsqueeze(-2))  # (..., K, D)
-        joint = (each.cumsum(-1) + self.log_weights.unsqueeze(-1)).logsumexp(-2)
-        return torch.diff(joint, prepend=joint.new_zeros(*joint.shape[:-1], 1))
+        if isinstance(self.components, FullNormal):
+            each = self.components.log_prob(value.unsqueeze(-2))  # (..., K, D)
+            joint = each.sum(-1) + self.log_weights
+        else:
+            each = None
+            scale = self.components.scale
+            away = (value.unsqueeze(-2) - self.components.loc) * scale.reciprocal()
+            constant = scale.log().sum(-1) + 0.5 * math.log(2 * math.pi) * scale.shape[-1]
+            joint = self.log_weights - constant - 0.5 * away.square().sum(-1)
+        whole = joint.logsumexp(-1, keepdim=True) / value.shape[-1]
+        with torch.no_grad():
+            of_each = self._expected_terms(value, joint.softmax(-1), each)
+            of_each -= of_each.mean(-1, keepdim=True)
+        return whole + of_each
+
+    def _expected_terms(self, value: Tensor, chances: Tensor, each: Tensor | None) -> Tensor:
+        """sum_k r_k log p_k(z_d) but for a constant, (..., D), from r, (..., K)."""
+        if each is not None:
+            return (chances.unsqueeze(-1) * each).sum(-2)
+        loc, scale = self.components.mean, self.components.stddev
+        precision = scale.square().reciprocal()
+        spread = value.square() * (chances @ precision) - 2 * value * (chances @ (loc * precision))
+        return -0.5 * (spread + chances @ (loc.square() * precision)) - chances @ scale.log()
 
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = (), temperature: float = 1.0) -> Tensor:

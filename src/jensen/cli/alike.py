@@ -84,4 +84,4 @@ def _said(value: object) -> str:
 
 def _data(run: Run) -> str:
     condition = run.config.data.condition
-    return run.config.data.name + ("" if condition is None else f" with condition {condition}")
+    return run.config.data.title + ("" if condition is None else f" with condition {condition}")

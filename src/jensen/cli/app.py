@@ -15,8 +15,10 @@ from typing import Any
 from cyclopts import App, CycloptsError, Group, MissingArgumentError, UnusedCliTokensError
 
 from jensen import __version__
+from jensen.cli.endings import ending, recorded, told_warnings
 from jensen.cli.helppage import HelpPage
 from jensen.errors import JensenError
+from jensen.files import no_room
 
 __all__ = ["build_app", "main"]
 
@@ -44,7 +46,8 @@ A model that is told the class, and one whose latents come apart:
   jensen train --data circles --transform none --likelihood gaussian \\
       --sigma 0.3 --objective beta --beta 10
 
-`jensen COMMAND --help` explains a command."""
+`jensen COMMAND --help` explains a command. Exit codes: 0 done, 2 a mistake
+that one line explains, 70 a fault of Jensen, 130 Ctrl-C, 143 SIGTERM."""
 
 COMMANDS = {
     "Learn": {
@@ -59,22 +62,31 @@ COMMANDS = {
         "inpaint": ("inpaint:inpaint", "the hidden part of images, filled in"),
         "encode": ("codes:encode", "images to codes: compression"),
         "decode": ("codes:decode", "codes back to images"),
+        "impute": ("impute:impute", "what is missing in a table, filled in"),
+        "score": ("score:score", "how anomalous data are, by what a run expects"),
         "interpolate": ("sample:interpolate", "a walk between two images"),
+        "export": ("export:export", "the model as a folder to send to someone, or as ONNX"),
     },
     "Look": {
         "report": ("report:report", "one HTML page with all there is to see of a run"),
         "runs": ("runs:runs", "the runs in a folder"),
-        "data": ("data:app", "the data sets: list, show, fetch"),
+        "data": ("data:app", "the data sets: list, show, fetch; data of your own: inspect"),
     },
 }
 
 GROUPS = {"data", "infer", "train"}
 """Commands that hold commands."""
 
+MISTAKE = 2
+"""Exit code where something outside of Jensen is to be mended: the arguments, a file, the disk, the settings."""
+FAULT = 70
+"""Exit code of a fault of Jensen: EX_SOFTWARE of sysexits.h."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
 CLOSED_PIPE = 141
 """Exit code when the reader of our output has gone (`jensen ... | head`): 128 + SIGPIPE."""
+TERMINATED = 143
+"""Exit code after SIGTERM: 128 + SIGTERM. Training writes a checkpoint first."""
 
 
 def build_app(chosen: str = "") -> App:
@@ -112,26 +124,45 @@ def build_app(chosen: str = "") -> App:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `jensen` with these arguments (those of the process if None) and return its exit code.
 
-    0: done; 2: a mistake that one line on stderr explains; 130: Ctrl-C. Other exceptions are bugs and keep their
-    traceback.
+    0: done; 2: what one line on stderr explains and the caller can mend; 70: a fault of Jensen, whose traceback is in
+    a file that the line names; 130: Ctrl-C; 141: the reader of our output has gone; 143: SIGTERM.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        build_app(tokens[0] if tokens else "")(tokens)
-        sys.stdout.flush()
-    except (CycloptsError, JensenError) as error:
-        print(f"jensen: error: {_one_line(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
+        with ending() as ended, told_warnings():
+            try:
+                build_app(tokens[0] if tokens else "")(tokens)
+                sys.stdout.flush()
+            except KeyboardInterrupt:
+                return TERMINATED if ended() else INTERRUPTED
+            except BrokenPipeError:
+                # Python flushes stdout once more at exit, which would complain: give it somewhere to go.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return CLOSED_PIPE
+            except Exception as error:
+                said, code = _told(error, tokens)
+                print(f"jensen: error: {said}", file=sys.stderr)
+                return code
+    except KeyboardInterrupt:  # while saying what went wrong
         return INTERRUPTED
-    except BrokenPipeError:
-        # Python flushes stdout once more at exit, which would complain: give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CLOSED_PIPE
-    except OSError as error:  # a directory that cannot be written, a full disk
-        print(f"jensen: error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
-        return 2
     return 0
+
+
+def _told(error: Exception, tokens: Sequence[str]) -> tuple[str, int]:
+    """What to say of an error, in one line, and the exit code."""
+    if isinstance(error, (CycloptsError, JensenError)):
+        return _one_line(error), MISTAKE
+    if isinstance(error, OSError) and not _is_fault(error):  # a directory that cannot be written, a full disk
+        room = "; make room and try again" if no_room(error) else ""
+        return " ".join(f"{error.filename or 'file'}: {error.strerror or error}{room}".split()), MISTAKE
+    if isinstance(error, MemoryError):
+        return f"{' '.join(str(error).split()) or 'out of memory'}: not enough memory; take less at once", MISTAKE
+    return recorded(error, tokens), FAULT
+
+
+def _is_fault(error: OSError) -> bool:
+    """Whether an OSError says nothing of a file, a disk or a network."""
+    return error.errno is None and error.filename is None and not str(error)
 
 
 def _one_line(error: Exception) -> str:

@@ -138,6 +138,7 @@ def drawn(run: Run, conditions: Tensor | None, count: int, how: Draw, seed: int)
     import torch
 
     model = load_model(run)
+    _draw_rows(model)
     one_by_one = _one_by_one(model)
     how.check(run, one_by_one=one_by_one)
     say_if_uniform(run, model)
@@ -158,6 +159,14 @@ def drawn(run: Run, conditions: Tensor | None, count: int, how: Draw, seed: int)
                     raise JensenError(str(error)) from None
             found.append(torch.cat(parts))
     return torch.stack(found)
+
+
+def _draw_rows(model: NeuralModel) -> None:
+    """Have the model draw rows of a table: means and likeliest categories would be less varied than data."""
+    from jensen.likelihoods import TableLikelihood
+
+    if isinstance(model.likelihood, TableLikelihood):
+        model.likelihood.draws = True
 
 
 @contextmanager

@@ -67,6 +67,20 @@ AskQuality = Annotated[
         "kernel distance of features, confidence, diversity; for labelled images"
     ),
 ]
+AskAnomaly = Annotated[
+    bool,
+    _flag(
+        "also how well the classes that training left out (--leave-out) are found in the test split: ROC of every "
+        "score of `jensen score`, beside an isolation forest and principal components"
+    ),
+]
+AskCompression = Annotated[
+    bool,
+    _flag(
+        "also bytes against PSNR and SSIM of the first 500 images of --split, kept as codes in 32 to 2 bits a number, "
+        "beside JPEG and WebP"
+    ),
+]
 
 
 def evaluate(
@@ -97,6 +111,8 @@ def evaluate(
     against: Against = None,
     classify: AskClassify = False,
     quality: AskQuality = False,
+    anomaly: AskAnomaly = False,
+    compression: AskCompression = False,
     seed: Seed = 0,
     as_json: Annotated[bool, Parameter(name="--json", negative="", help="print JSON instead of a table")] = False,
     data_directory: DataDirectory = None,
@@ -112,6 +128,7 @@ def evaluate(
 
     jensen evaluate runs/digits-vae
     jensen evaluate runs/digits-vqvae --quality
+    jensen evaluate runs/digits-vae --samples 100 --compression
     jensen evaluate runs/dsprites-vae --examples 1000 --samples 100
     jensen evaluate runs/digits-vae --samples 100 --json
     jensen evaluate runs/circles-beta --samples 100 --information --disentanglement
@@ -123,7 +140,7 @@ def evaluate(
     opened = Run.open(run)
     others = [Run.open(path) for path in against or ()]
     data = opened.data(data_directory)
-    asked = Asked(information, disentanglement, others, classify, quality)
+    asked = Asked(information, disentanglement, others, classify, quality, anomaly, compression)
     asked.check(opened)
     require_alike(opened, others)
     if disentanglement:
@@ -200,6 +217,6 @@ def _check_factors(run: Run, data: Data) -> None:
     """Raise `JensenError` unless it is known what made the data."""
     if data.train.factors is None:
         raise JensenError(
-            f"{run.path}: {run.config.data.name} has no known factors, which --disentanglement compares latents with; "
+            f"{run.path}: {run.config.data.title} has no known factors, which --disentanglement compares latents with; "
             "circles and dsprites have them. --against RUN2 needs none"
         )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FURTHER", "Written", "write_evaluation"]
 
-FURTHER = ("information", "disentanglement", "udr", "classification", "code_usage", "quality")
+FURTHER = ("information", "disentanglement", "udr", "classification", "code_usage", "quality", "anomaly", "compression")
 """Sections of the file beside the numbers of the bound, which every evaluation measures anew."""
 
 

@@ -8,6 +8,8 @@ from functools import cached_property, partial
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
+from jensen.cli.anomaly import find_left_out, require_left_out
+from jensen.cli.compression import check_compression, draw_compression, run_compression
 from jensen.cli.conditions import own_told
 from jensen.cli.deep import level_shapes
 from jensen.cli.drawing import draw_as_data
@@ -58,6 +60,8 @@ class Asked:
     """to agree with"""
     classify: bool = False
     quality: bool = False
+    anomaly: bool = False
+    compression: bool = False
 
     def check(self, run: Run) -> None:
         """Raise `JensenError`, before any work is done, for what has no meaning for a run's model."""
@@ -67,6 +71,8 @@ class Asked:
             "--against": bool(self.others),
             "--classify": self.classify,
             "--quality": self.quality,
+            "--anomaly": self.anomaly,
+            "--compression": self.compression,
         }
         given = [flag for flag, wanted in flags.items() if wanted]
         kind = run.config.model.kind
@@ -77,10 +83,14 @@ class Asked:
                 f"{run.path} is of model {kind}, which {why}: {about_latents[0]} is about latents that are numbers"
             )
         _check_levels(run, about_latents)
-        needs = [flag for flag in given if flag != "--disentanglement"]
+        needs = [flag for flag in given if flag not in ("--disentanglement", "--anomaly", "--compression")]
         if kind == "autoencoder" and needs:
             what = "prior to draw from" if needs[0] == "--quality" else "posterior q(z | x)"
             raise JensenError(f"{run.path} is a plain auto-encoder: {needs[0]} needs a {what}; train model vae")
+        if self.compression:
+            check_compression(run)
+        if self.anomaly:
+            require_left_out(run)
         if self.classify and own_told(run) != "label":
             but = ", but for the draw of its codes" if run.told == "label" else ""
             raise JensenError(
@@ -92,7 +102,7 @@ class Asked:
         if self.quality and not run.facts.class_names:
             raise JensenError(
                 f"{run.path}: --quality needs labels, to train a classifier in whose eyes samples are compared with "
-                f"{run.config.data.name}, which has none"
+                f"{run.config.data.title}, which has none"
             )
 
 
@@ -130,6 +140,8 @@ class Extras:
             partial(self.agreement, asked.others): bool(asked.others),
             self.classification: asked.classify,
             self.quality: asked.quality,
+            self.anomalies: asked.anomaly,
+            self.compression: asked.compression,
         }
         try:
             return [measure() for measure, yes in wanted.items() if yes]
@@ -161,8 +173,27 @@ class Extras:
         samples = draw_as_data(self.run, self.model, data, SAMPLES, self.seed)
         with progress("quality: comparing"):
             found = generation_quality(samples, data, classifier, seed=self.seed)
-        title = f"Quality of {found.samples:,} samples, in the eyes of a classifier of {self.run.config.data.name}:"
+        title = f"Quality of {found.samples:,} samples, in the eyes of a classifier of {self.run.config.data.title}:"
         return Extra("quality", title, "test", found)
+
+    def compression(self) -> Extra:
+        """Bytes and quality of the run's codes, beside JPEG and WebP of the same images."""
+        with progress("compression") as moved:
+            found = run_compression(self.run, self.data, self.split, moved)
+        name, picture = self.run.config.data.title, self.run.path / "figures" / "compression.png"
+        draw_compression(found, picture, f"{found.images:,} images of {name} in how many bits")
+        title = f"Compression of {found.images:,} images of the {self.split} split (figures/compression.png):"
+        return Extra("compression", title, self.split, found)
+
+    def anomalies(self) -> Extra:
+        """How well the classes that were left out are found."""
+        with progress("anomalies") as moved:
+            found = find_left_out(self.run, self.data, self.model, self.seed, moved)
+        title = (
+            f"Anomalies: {found.anomalies:,} examples of {', '.join(found.left_out)}, never seen, among "
+            f"{found.others:,} others of the test split (figures/roc.png):"
+        )
+        return Extra("anomaly", title, "test", found)
 
     def information(self) -> Extra:
         """The rate, taken apart under the aggregate posterior of the training split."""

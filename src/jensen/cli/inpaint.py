@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from jensen.cli.drawing import say_if_uniform
-from jensen.cli.inputs import Inputs, clean_data, conditioned, examples, read, require_images
+from jensen.cli.inputs import Inputs, Scale, clean_data, conditioned, examples, read, require_images
 from jensen.cli.models import load_model
 from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
 from jensen.cli.outputs import claim, put, write_arrays
@@ -99,6 +99,6 @@ def _require_part(run: Run) -> None:
 
 def _inputs(run: Run, files: Sequence[Path], number: int, split: str, directory: Path | None) -> Inputs:
     if files:
-        return conditioned(run, read(files, run.facts.shape))
+        return conditioned(run, read(files, run.facts.shape, Scale.of(run)))
     whole_split = len(getattr(clean_data(run, directory), split))
     return examples(run, split, range(min(number, whole_split)), directory)

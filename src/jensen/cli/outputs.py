@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from jensen.files import UNFINISHED, write_atomically
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["claim", "free", "psnr", "put", "writable", "write_arrays", "write_columns", "write_images", "write_words"]
+__all__ = ["claim", "free", "put", "writable", "write_arrays", "write_columns", "write_images", "write_words"]
 
 
 def free(path: Path) -> Path:
@@ -135,9 +134,3 @@ def write_images(folder: Path, images: Tensor, names: Sequence[str], force: bool
 def write_words(path: Path, text: str) -> None:
     """Text, as UTF-8, with a line end behind it."""
     put(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
-
-
-def psnr(images: Tensor, made: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of `made` for values in [0, 1]: -10 log10 of the mean squared error over all."""
-    error = (images - made).square().mean().item()
-    return math.inf if error == 0 else -10 * math.log10(error)

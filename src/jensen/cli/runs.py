@@ -104,16 +104,20 @@ def _saved(path: Path) -> tuple[str, ...]:
 
 
 def _row(run: Run) -> tuple[str, ...]:
+    from jensen.training.portable import is_portable
+
     config = run.config
     try:
         history, finished, model, after = run.history(), run.finished, _model(run), _prior_state(run)
     except JensenError as error:
-        return str(run.path), config.data.name, config.model.kind, "-", "-", f"damaged: {error}"
+        return str(run.path), config.data.title, config.model.kind, "-", "-", f"damaged: {error}"
+    if is_portable(run.path):
+        return str(run.path), config.data.title, model, "-", "-", "saved model: no training state"
     top = best(history)
     done = len(history.get("epoch", []))
     return (
         str(run.path),
-        config.data.name,
+        config.data.title,
         model,
         f"{done} of {config.train.epochs}",
         f"{top.name} {top.value:.2f}" if top else "-",

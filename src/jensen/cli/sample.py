@@ -15,6 +15,7 @@ from jensen.cli.models import coder, require_code
 from jensen.cli.options import DataDirectory, Force, Output, RunPath, Seed, SplitName, whole
 from jensen.cli.outputs import claim, put, write_arrays, write_words
 from jensen.cli.screen import say
+from jensen.cli.table_inputs import columns_of, write_rows
 from jensen.cli.words import symbols_of, texts
 from jensen.errors import JensenError
 
@@ -118,8 +119,9 @@ def sample(
     """Draw codes from the prior and decode them: data that never were.
 
     A .png shows images in a grid; a .npz holds images, or rows of a table in
-    its own units, as an array, and the labels where the run has them. Text is
-    printed, or written to a .txt.
+    its own units, as an array, and the labels where the run has them. Rows of
+    a table of your own are drawn from p(x | z) and written to a .csv, under the
+    names of its columns. Text is printed, or written to a .txt.
 
     jensen sample runs/digits-vae
     jensen sample runs/digits-vae -n 1000 --temperature 0.8 -o new.npz
@@ -152,8 +154,9 @@ def sample(
     symbols = symbols_of(opened)
     path = None
     if output is not None or not symbols:
-        usual = ".png" if len(opened.facts.target_shape) == 3 else ".npz"
-        suffixes = (".txt", ".npz") if symbols else (".png", ".npz")
+        rows = bool(columns_of(opened))
+        usual = ".png" if len(opened.facts.target_shape) == 3 else ".csv" if rows else ".npz"
+        suffixes = (".txt", ".npz") if symbols else (".csv", ".npz") if rows else (".png", ".npz")
         path = claim(output, run / "figures" / f"samples{usual}", suffixes, force)
         if path.suffix == ".png":
             require_images(opened, "no picture of samples; write .npz")
@@ -232,6 +235,10 @@ def _write(run: Run, path: Path, values: Tensor, classes: Sequence[int]) -> None
 
     every = values.flatten(0, 1)
     own = every if run.config.data.target is not None else Scale.of(run).to_own(every)
+    if path.suffix.lower() == ".csv":
+        names = [run.facts.condition_names[place] for place in classes for _ in range(values.shape[1])]
+        write_rows(path, columns_of(run), own, {run.config.data.class_column or "class": names} if names else None)
+        return
     arrays = {"images" if every.ndim == 4 else "values": own.numpy()}
     if classes:
         arrays["labels"] = np.repeat(np.array(classes, dtype=np.int64), values.shape[1])
@@ -314,7 +321,7 @@ def _one(run: Run, place: str, split: str, directory: Path | None) -> Inputs:
         return examples(run, split, [int(place)], directory)
     if not Path(place).suffix:
         raise JensenError(f"{place!r} is neither a place in the split (0, 1, ...) nor an image file")
-    inputs = read([Path(place)], run.facts.shape)
+    inputs = read([Path(place)], run.facts.shape, Scale.of(run))
     if len(inputs.values) != 1:
         raise JensenError(f"{place} holds {len(inputs.values)} images; a walk needs one at each end")
     return inputs

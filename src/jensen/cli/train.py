@@ -67,7 +67,7 @@ def train(
         done = go_on(resume, epochs=given.get("train__epochs"))
     else:
         settings = assemble(given, config, preset)
-        done = fit(settings, run or free_directory(f"{settings.data.name}-{settings.model.kind}"))
+        done = fit(settings, run or free_directory(f"{settings.data.title}-{settings.model.kind}"))
     if not leads():
         return
     if report:

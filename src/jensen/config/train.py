@@ -74,6 +74,8 @@ class TrainConfig(Section):
             raise ValueError(f"lr_min is where cosine decay ends and has no meaning for decay {self.decay}")
         if self.lr_min > self.lr:
             raise ValueError(f"lr_min {self.lr_min:g} should be at most lr, {self.lr:g}")
+        if self.auto_batch and self.devices * self.nodes > 1:
+            raise ValueError("auto_batch tries batches on one device: leave it away, or take one device")
         if self.warmup and self.warmup_share is not None:
             raise ValueError("warmup and warmup_share are two ways to say how long: give one of them")
         return self

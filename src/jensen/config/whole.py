@@ -13,12 +13,28 @@ from jensen.config.model import ModelConfig
 from jensen.config.names import DEEP
 from jensen.config.objective import ObjectiveConfig
 from jensen.config.train import TrainConfig
+from jensen.errors import ConfigError
 from jensen.sections import Section, read_yaml
 
-__all__ = ["Config"]
+__all__ = ["Config", "check_levels"]
 
 DENSITIES = ("gaussian", "laplace", "student-t", "continuous-bernoulli")
 """How the names of likelihoods of real numbers start, other than that of a table's columns."""
+
+
+def check_levels(kind: str, objective: str) -> None:
+    """Raise `ConfigError` for an objective, by its name here, that has no meaning for several levels of codes."""
+    if kind in DEEP and objective in ("total-correlation", "factor", "dip", "mmd"):
+        each = "" if kind == "hvae" else ", free-bits, balanced"
+        raise ConfigError(
+            f"objective {objective} compares all codes with one prior, but model {kind} has a prior at every level "
+            f"that depends on those above: use elbo, beta, capacity{each} or iwae"
+        )
+    if kind == "hvae" and objective in ("free-bits", "balanced"):
+        raise ConfigError(
+            f"objective {objective} takes the term of each level for a KL, but in model hvae those below the top "
+            "are none and may be negative: use elbo, beta, capacity or iwae, or model ladder or nvae"
+        )
 
 
 class Config(Section):
@@ -34,7 +50,7 @@ class Config(Section):
     def _possible(self) -> Self:
         kind, objective = self.model.kind, self.objective.kind
         self._check_codes(kind, objective)
-        self._check_levels(kind, objective)
+        check_levels(kind, objective)
         if kind == "autoencoder" and objective != "elbo":
             raise ValueError(f"objective {objective} needs a posterior, which model autoencoder has not; use model vae")
         if kind == "autoencoder" and self.objective != ObjectiveConfig():
@@ -68,21 +84,6 @@ class Config(Section):
                 f"continuous-bernoulli), not {self.model.likelihood}"
             )
         return self
-
-    @staticmethod
-    def _check_levels(kind: str, objective: str) -> None:
-        """Refuse what has no meaning for several levels of codes."""
-        if kind in DEEP and objective in ("total-correlation", "factor", "dip", "mmd"):
-            each = "" if kind == "hvae" else ", free-bits, balanced"
-            raise ValueError(
-                f"objective {objective} compares all codes with one prior, but model {kind} has a prior at every level "
-                f"that depends on those above: use elbo, beta, capacity{each} or iwae"
-            )
-        if kind == "hvae" and objective in ("free-bits", "balanced"):
-            raise ValueError(
-                f"objective {objective} takes the term of each level for a KL, but in model hvae those below the top "
-                "are none and may be negative: use elbo, beta, capacity or iwae, or model ladder or nvae"
-            )
 
     def _check_chained(self, objective: str) -> None:
         """Refuse what takes latents for independent where the prior or the posterior says that they are not."""

@@ -155,8 +155,9 @@ def prepare(dataset: Dataset, config: DataConfig | None = None, *, splits: Mappi
     Raises `ConfigError` for settings that this data set cannot have, `DataError` for impossible splits.
     """
     config = DataConfig(name=dataset.name) if config is None else config
-    check_corruption(config.corruption, image=is_unit(dataset.shape, dataset.levels))
+    check_corruption(config.corruption, image=is_unit(dataset.shape, dataset.levels), shape=dataset.shape)
     _check_symbols(dataset, config)
+    _check_noise(dataset, config)
     target = _target(dataset, config)
     positions = dataset.splits if splits is None else _restored(dataset, splits)
     positions = _without(dataset, config.leave_out, positions)
@@ -222,6 +223,15 @@ def _check_symbols(dataset: Dataset, config: DataConfig) -> None:
         raise ConfigError(f"data.transform: {config.transform} has no meaning here: {reason}")
     if config.corruption != "none":
         raise ConfigError(f"data.corruption: {config.corruption} has no meaning here: {reason}")
+
+
+def _check_noise(dataset: Dataset, config: DataConfig) -> None:
+    """Raise `ConfigError` for noise on values that are counts or categories."""
+    other = [column.name for column in dataset.columns if column.kind != "real"] or dataset.vocabulary[:1]
+    if config.corruption == "gaussian" and other:
+        raise ConfigError(
+            f"data.corruption: gaussian noise has no meaning for counts and categories, such as {other[0]}; use masking"
+        )
 
 
 def _target_levels(name: TransformName, levels: int | None, target: Tensor | None) -> int | None:
@@ -301,6 +311,6 @@ def _moments(dataset: Dataset, train: Tensor) -> tuple[Tensor, Tensor]:
 def _rows(dataset: Dataset, index: Tensor) -> Iterator[Tensor]:
     """Values as rows whose first dimension is what statistics are taken over, in pieces, float64."""
     at_once = max(1, PIECE // math.prod(dataset.shape))
-    for places in index.split(at_once):
+    for places in index.sort().values.split(at_once):  # in order, as a file on disk is read best
         rows = dataset.values[places].double()
         yield rows.transpose(1, 2).flatten(0, 1)[..., None] if dataset.kind == "signal" else rows

@@ -13,7 +13,7 @@ from jensen.config import DataConfig
 from jensen.data import cifar, circles, dsprites, embedded, manual, mnist, omniglot
 from jensen.data.dataset import Dataset
 from jensen.data.info import DatasetInfo
-from jensen.data.own import is_own, load_own
+from jensen.data.own import is_own, load_own, refuse_keys
 from jensen.data.prepared import Data, prepare
 from jensen.errors import ConfigError
 
@@ -65,6 +65,8 @@ def load_data(
     """
     settings = {"name": data} if isinstance(data, str) else data.model_dump()
     config = DataConfig(**(settings | overrides))
+    if not is_own(config.name):
+        refuse_keys(config)
     load = load_own if is_own(config.name) else _entry(config.name).load
     return prepare(load(config), config, splits=splits)
 

@@ -161,7 +161,7 @@ class Split:
         x = clean
         if self.corruption != "none":
             unit = is_unit(self.shape, self.transform_function.levels)
-            x = corrupt(clean, self.corruption, self.strength, image=unit)
+            x = corrupt(clean, self.corruption, self.strength, image=unit, gaps=self.gaps)
         label = None if self.labels is None else self.labels.index_select(0, places)
         target = clean if self.target is None else self.target.index_select(0, places)
         factors = None if self.factors is None else self.factors.index_select(0, places)

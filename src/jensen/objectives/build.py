@@ -18,7 +18,7 @@ from jensen.objectives.iwae import Iwae
 from jensen.objectives.mmd import Mmd
 from jensen.objectives.total_correlation import TotalCorrelation
 
-__all__ = ["make_objective"]
+__all__ = ["make_objective", "name_of"]
 
 KINDS: dict[str, type[Elbo]] = {
     "elbo": Elbo,
@@ -31,6 +31,12 @@ KINDS: dict[str, type[Elbo]] = {
     "balanced": Balanced,
     "mmd": Mmd,
 }
+
+
+def name_of(objective: Objective) -> str:
+    """What the configuration calls an objective of this class, or of the nearest one above it; empty: nothing."""
+    names: dict[type, str] = {kind: name for name, kind in KINDS.items()} | {Iwae: "iwae"}
+    return next((names[kind] for kind in type(objective).__mro__ if kind in names), "")
 
 
 def make_objective(config: ObjectiveConfig, latent: int = 16) -> Objective:

@@ -12,6 +12,7 @@ from jensen.report.generate import fill_in, samples_by_row
 from jensen.report.html import Picture
 from jensen.report.material import HeldOut, Material
 from jensen.report.sequence_pictures import sampled
+from jensen.report.table_pictures import drawn_rows, spread, table_samples
 
 __all__ = ["conditional_samples"]
 
@@ -127,7 +128,7 @@ def _filled_in(material: Material, held_out: HeldOut, condition: Tensor) -> Pict
 
 def _table(material: Material, held_out: HeldOut, condition: Tensor) -> Picture:
     places = torch.randint(len(condition), (ROWS_OF_A_TABLE,))
-    drawn = material.model.sample(len(places), condition=condition[places])
+    drawn = drawn_rows(material, len(places), condition[places])
     names = material.run.facts.condition_names
     if material.told == "label" and len(names) <= MOST_COLOURS:
         data_classes = condition.argmax(1) if held_out.labels is None else held_out.labels
@@ -135,19 +136,21 @@ def _table(material: Material, held_out: HeldOut, condition: Tensor) -> Picture:
             "samples",
             "Samples of each class",
             f"New rows: the model is told the class, {draws(material)} and decoded. Filled: test "
-            "examples of the class; lines: samples that were told it. Means of p(x | z) are shown, so samples spread "
-            "less than data by the noise that the likelihood would add.",
+            f"examples of the class; lines: samples that were told it.{spread(material)}",
             "Histograms of data and samples of each class for each column.",
-            plots.table_samples(
-                held_out.clean, drawn, classes=(data_classes, condition[places].argmax(1)), class_names=names
+            table_samples(
+                material,
+                held_out,
+                drawn,
+                classes=(data_classes, condition[places].argmax(1)),
+                class_names=names,
             ),
         )
     return Picture(
         "samples",
         "Samples under the conditions of test examples",
         f"New rows: the model is told what it is told of a test example, {draws(material)} and "
-        "decoded. Means of p(x | z) are shown, so samples spread less than data by the noise that the likelihood would "
-        "add.",
+        f"decoded.{spread(material)}",
         "Histograms of data and samples for each column.",
-        plots.table_samples(held_out.clean, drawn),
+        table_samples(material, held_out, drawn),
     )

@@ -34,7 +34,7 @@ def summary(material: Material) -> str:
     shape = " × ".join(str(size) for size in material.run.facts.shape)
     what = f"images of shape {shape}" if material.image else f"rows of {shape} columns"
     what = f"sequences of shape {shape}" if material.signal else what
-    text = f"{start} {kind}{aim}{_code(material)}, on {config.data.name} ({what})"
+    text = f"{start} {kind}{aim}{_code(material)}, on {config.data.title} ({what})"
     text += f"; the likelihood p(x | z) is {config.model.likelihood}." if material.model.latent else "."
     known, prior = f" {told(material)}" if material.told else "", _prior_of_codes(material)
     text += prior + known if material.only_prior_told else known + prior
@@ -114,6 +114,7 @@ def headline(evaluation: Evaluation, material: Material) -> list[Row]:
         active = f"{evaluation.active_units:,} of {evaluation.latent:,}"
         rows.append(Row("Active units", active, "", meaning))
         rows.extend(_levels(evaluation))
+    rows.extend(_columns(evaluation))
     if evaluation.reconstruction_error is None:
         return rows
     meaning = "Mean squared difference between each value and its reconstruction; 0 is perfect."
@@ -128,6 +129,26 @@ def headline(evaluation: Evaluation, material: Material) -> list[Row]:
     if evaluation.psnr is not None:
         meaning = "The same on a scale of decibels; ten more is a tenth of the error."
         rows.append(Row("PSNR", f"{evaluation.psnr:.1f}", "dB", meaning))
+    return rows
+
+
+def _columns(evaluation: Evaluation) -> list[Row]:
+    """Means over the columns of each kind of a table."""
+    rows = []
+    words = {
+        "real": ("Error of numbers", "st. dev.", "Root mean square difference to the reconstruction"),
+        "count": ("Error of counts", "", "Root mean square difference to the reconstruction"),
+        "categorical": ("Categories wrong", "", "Share of rows whose category is not the one that is decoded"),
+    }
+    for kind, (name, unit, meaning) in words.items():
+        own = [(e.value, e.baseline) for e in evaluation.columns if e.kind == kind and e.value is not None]
+        if not own:
+            continue
+        value, baseline = (sum(each or 0.0 for each in numbers) / len(own) for numbers in zip(*own, strict=True))
+        form = "{:.1%}" if kind == "categorical" else "{:.3f}"
+        guess = "the most frequent one" if kind == "categorical" else "the mean"
+        said = f"{meaning}, mean over {len(own)} columns; always {guess}: {form.format(baseline)}."
+        rows.append(Row(name, form.format(value), unit, said))
     return rows
 
 

@@ -13,6 +13,7 @@ from jensen.autoencoders import VAE, AutoEncoder, DeepVAE, EncoderDecoder
 from jensen.autoencoders.model import NeuralModel
 from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
 from jensen.bound import Level
+from jensen.config.columns import Column
 from jensen.data import Data, Split
 from jensen.errors import DataError
 from jensen.likelihoods import AutoregressiveLikelihood
@@ -135,6 +136,18 @@ class Material:
         return facts.symbols if self.signal and facts.shape[0] == 1 and self.predicts is None else ()
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """What each column of a table holds, where that is known and the table itself is decoded."""
+        return () if self.predicts is not None else self.run.own_facts.columns
+
+    def in_own_units(self, rows: Tensor) -> Tensor:
+        """Rows of a table, (N, columns), as they are in its file; as they are where its columns are not known."""
+        facts = self.run.own_facts
+        if not (self.columns and facts.mean and facts.sd):
+            return rows
+        return rows * torch.tensor(facts.sd) + torch.tensor(facts.mean)
+
+    @property
     def image(self) -> bool:
         """Whether data are images."""
         return len(self.run.facts.shape) == 3
@@ -174,7 +187,8 @@ def _held_out(model: NeuralModel, data: Data) -> HeldOut:
     for start in range(0, count, size):
         places = torch.arange(start, min(start + size, count))
         batch = split.batch(places)
-        condition, mask = known(model, batch.x, batch.condition), batch.mask
+        condition = known(model, batch.x, batch.condition)
+        mask = None if split.gaps else batch.mask  # in a gap of a table, what is decoded is shown
         codes, kl = _encode(model, batch.x, condition)
         made: dict[str, Tensor | None] = {
             "x": batch.x,

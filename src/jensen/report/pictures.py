@@ -15,6 +15,7 @@ from jensen.report.factor_pictures import factors
 from jensen.report.html import Picture
 from jensen.report.material import SHOWN, HeldOut, Material
 from jensen.report.sequence_pictures import reconstructed, sampled
+from jensen.report.table_pictures import drawn_rows, spread, table_reconstructions, table_samples
 
 __all__ = ["pictures"]
 
@@ -83,9 +84,10 @@ def _reconstructions(material: Material, held_out: HeldOut) -> Picture:
         return Picture(
             "reconstructions",
             "Reconstructions beside originals",
-            "Each test example through the encoder and back. Points on the dashed line are reconstructed exactly.",
+            "Each test example through the encoder and back. Points on the dashed line are reconstructed exactly."
+            + _of_categories(material),
             "Scatter plots of reconstruction against original for each column.",
-            plots.table_reconstructions(held_out.target, held_out.decoded),
+            table_reconstructions(material, held_out),
         )
     count = min(SHOWN, len(held_out.x))
     originals, made = held_out.target[:count], held_out.decoded[:count]
@@ -156,7 +158,7 @@ def _samples(material: Material, held_out: HeldOut | None) -> Picture:
         return sampled(material, held_out)
     if isinstance(material.model, VQVAE):
         return code_pictures.drawn_codes(material, material.model)
-    drawn = material.model.sample(SAMPLES if material.image else 1_000)
+    drawn = material.model.sample(SAMPLES) if material.image else drawn_rows(material, 1_000)
     if material.image:
         return Picture(
             "samples",
@@ -170,10 +172,19 @@ def _samples(material: Material, held_out: HeldOut | None) -> Picture:
     return Picture(
         "samples",
         title,
-        f"New rows: {draws(material)}, and decoded. Means of p(x | z) are shown, so samples spread less than data by "
-        "the noise that the likelihood would add.",
+        f"New rows: {draws(material)}, and decoded.{spread(material)}",
         "Histograms of data and samples for each column.",
-        plots.table_samples(held_out.clean, drawn),
+        table_samples(material, held_out, drawn),
+    )
+
+
+def _of_categories(material: Material) -> str:
+    """How to read the panels of categories, after a space."""
+    if not any(column.kind == "categorical" for column in material.columns):
+        return ""
+    return (
+        " Of a column of categories: which share of the rows of each true category (left to right) is decoded to each "
+        "category (upwards); the diagonal is right. Rows in which a column is not known are left out of it."
     )
 
 
