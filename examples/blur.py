@@ -13,7 +13,7 @@ themselves, sets it by the data. Printed are, on test pictures,
     ELBO        nats, at weight 1; those of densities compare with each other, that of the mixture is of probabilities
 
     python examples/blur.py                                      # digits; picture in runs/blur/
-    JENSEN_DATA=FOLDER python examples/blur.py --data mnist --epochs 20 --json blur.json
+    JENSEN_DATA=FOLDER python examples/blur.py --data mnist --limit 10000 --json blur.json
     JENSEN_DATA=FOLDER python examples/blur.py --data cifar10-subset --net conv --latent 64
 """
 
@@ -62,7 +62,7 @@ class Row:
 
 def main(words: argparse.Namespace) -> None:
     """Train all, print a table, and draw one picture."""
-    data = load_data(words.data, transform="none")
+    data = load_data(words.data, transform="none", limit=words.limit)
     real = next(data.test.batches(PICTURES)).target
     known = sharpness(real)
     rows: dict[str, Row] = {}
@@ -139,6 +139,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Why are the pictures of a VAE blurred?")
     parser.add_argument("--data", default="mnist" if os.environ.get("JENSEN_DATA") else "digits")
     parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--limit", type=int, default=None, help="use so many training pictures")
     parser.add_argument("--net", default="auto", help="mlp, conv, resnet or auto")
     parser.add_argument("--latent", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
