@@ -10,6 +10,7 @@ import jensen
 SOURCE = Path(jensen.__file__).parent
 ERRORS = {"DataError", "ConfigError", "CheckpointError", "NonFiniteError", "JensenError"}
 ANY = "…"
+TO_WRITE = "(write it)"
 
 
 def text_of(node: ast.expr) -> str:
@@ -32,6 +33,12 @@ def sites(module: Path) -> list[tuple[int, str]]:
             if words.strip(f"{ANY} .:;()"):
                 found.append((node.lineno, words))
     return found
+
+
+def row(words: str) -> str:
+    """The line of a table that documents an error, its meaning and remedy still to be written."""
+    pattern = words.replace("`", "\\`").replace("|", "\\|")
+    return f"| `{pattern}` | {TO_WRITE} | {TO_WRITE} |"
 
 
 def matches(pattern: str, words: str) -> bool:

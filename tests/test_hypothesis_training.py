@@ -182,7 +182,7 @@ def attempt(dataset: Dataset, chosen: dict[str, Any]) -> bool:
 trained: list[bool] = []
 
 
-@settings(derandomize=True, deadline=None, max_examples=200, database=None, suppress_health_check=list(HealthCheck))
+@settings(derandomize=True, deadline=None, max_examples=100, database=None, suppress_health_check=list(HealthCheck))
 @given(datasets(), configs())
 def test_it_trains_or_says_why_not(dataset: Dataset, chosen: dict[str, Any]) -> None:
     trained.append(attempt(dataset, chosen))

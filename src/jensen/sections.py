@@ -30,6 +30,8 @@ class Section(BaseModel):
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as a dictionary; raises `ConfigError` if it cannot be read or is no mapping."""
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"cannot read {path}: it is no file")
         values = load_plain(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None

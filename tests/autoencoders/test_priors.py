@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,10 +18,13 @@ from jensen.autoencoders.priors import MixturePrior, VampPrior
 from jensen.autoencoders.vae import FullGaussian
 from jensen.bound import importance_weighted_bound, log_weights
 from jensen.config import Config
+from jensen.config.columns import Column
+from jensen.data import load_data
 from jensen.errors import ConfigError
 from jensen.likelihoods import Gaussian
 from jensen.metrics import information
-from jensen.training import fit, resume
+from jensen.objectives import Context, Dip, Elbo, FreeBits, Mmd, TotalCorrelation
+from jensen.training import fit, resume, train
 
 FAMILIES = [(prior, posterior) for prior in ("standard", "mixture", "vampprior") for posterior in ("diagonal", "full")]
 
@@ -89,6 +93,66 @@ def test_vampprior_begins_once_also_after_loading() -> None:
     assert torch.equal(model.mixture.inputs, again.mixture.inputs)
 
 
+def test_vampprior_begins_in_training_only() -> None:
+    model = small("vampprior", components=5).eval()
+    with torch.no_grad():
+        model(torch.rand(8, 1, 4, 4))
+    assert isinstance(model.mixture, VampPrior)
+    assert not bool(model.mixture.begun)
+    assert not bool(model.mixture.inputs.any())
+
+
+def test_vampprior_of_a_table_begins_with_what_the_encoder_sees() -> None:
+    columns = [Column(name="a"), Column(name="b", kind="categorical", categories=("p", "q"))]
+    model = VAE((2,), 2, net="mlp", likelihood="table", columns=columns, prior="vampprior", components=5).train()
+    rows = torch.tensor([[math.nan, 1.0], [3.0, math.nan]])
+    model(rows, mask=~rows.isnan())
+    assert isinstance(model.mixture, VampPrior)
+    seen = torch.tensor([[0.0, 0, 0, 1], [3, 1, 0, 0]])  # value, whether known, one-hot
+    assert float(torch.cdist(model.mixture.inputs.detach(), seen).min(1).values.max()) < 0.1
+
+
+def test_numbers_of_a_full_covariance_go_row_by_row() -> None:
+    out = torch.tensor([[1.0, 2, 3, 4, 0, 0, 0, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
+    q = FullGaussian(nn.Identity())(out)
+    assert q.loc.tolist() == [[1, 2, 3, 4]]
+    expected = [[1.0, 0, 0, 0], [0.1, 1, 0, 0], [0.2, 0.3, 1, 0], [0.4, 0.5, 0.6, 1]]
+    torch.testing.assert_close(q.tril, torch.tensor([expected]))
+
+
+@pytest.mark.parametrize("settings", [{"deterministic": True}, {"auto_batch": True}])
+def test_vampprior_begins_again_after_steps_that_were_undone(settings: dict[str, Any]) -> None:
+    data = load_data("digits", limit=64)
+    options: dict[str, Any] = {"epochs": 1, "batch_size": 32, "accelerator": "cpu", "quiet": True}
+    models = []
+    for more in ({}, settings):
+        torch.manual_seed(0)
+        models.append(VAE((1, 8, 8), 2, net="mlp", prior="vampprior", components=5))
+        train(models[-1], data, **options, **more)
+    for one, other in zip(*(model.state_dict().values() for model in models), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_vampprior_does_not_keep_a_batch_that_was_left_out() -> None:
+    model = small("vampprior", components=5).train()
+    prior = model.mixture
+    assert isinstance(prior, VampPrior)
+    prior.begin(torch.full((8, 1, 4, 4), math.nan))
+    prior.begun.fill_(False)  # as a step that is left out puts buffers back
+    prior.begin(torch.rand(8, 1, 4, 4))
+    assert bool(prior.inputs.isfinite().all())
+
+
+@pytest.mark.parametrize("objective", [TotalCorrelation(), FreeBits(), Dip(), Mmd()])
+@pytest.mark.parametrize(("prior", "posterior"), [("mixture", "diagonal"), ("standard", "full")])
+def test_objectives_of_single_latents_refuse_what_depends_on_others(
+    objective: Elbo, prior: str, posterior: str
+) -> None:
+    output = small(prior, posterior)(torch.rand(4, 1, 4, 4).round())
+    with pytest.raises(ValueError, match="depend on each other"):
+        objective(output, Context(dataset_size=64))
+
+
 def test_a_mixture_prior_learns_a_mixture() -> None:
     torch.manual_seed(0)
     true = Normal(torch.tensor([[-3.0, 0.0], [3.0, 1.0]]), torch.tensor([[0.5, 1.0], [1.0, 0.5]]))
@@ -121,7 +185,7 @@ def test_a_full_posterior_is_exact_for_a_linear_model() -> None:
     covariance = torch.linalg.inv(torch.eye(3).double() + weight.T @ weight / sigma**2)
     tril = torch.linalg.cholesky(covariance)
     rows, columns = torch.tril_indices(3, 3, -1)
-    below = tril[rows, columns]
+    below = tril[rows, columns] / tril.diagonal()[rows]
     # The logarithm is softly clamped: what goes in is the inverse of that.
     log_diagonal = 7.0 * torch.atanh(tril.diagonal().log() / 7.0)
 

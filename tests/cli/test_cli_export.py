@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import jensen
 from jensen.errors import ConfigError
 from jensen.training import DataFacts, Run
 from jensen.training.onnx_files import OPSET, write_onnx
+from jensen.training.portable import facts_with_units
 
 if TYPE_CHECKING:
     from .conftest import Jensen
@@ -52,6 +54,24 @@ def test_a_table_keeps_its_units_without_its_data(jensen: Jensen, iris: Path, tm
     ours, theirs = (np.load(tmp_path / f"{name}.npz")["values"] for name in (iris.name, "model"))
     np.testing.assert_array_equal(ours, theirs)
     assert 3 < theirs[:, 0].mean() < 9  # centimetres of a sepal
+
+
+def test_a_run_from_before_units_were_kept(jensen: Jensen, iris: Path, tmp_path: Path) -> None:
+    """Its data.yaml has neither mean nor standard deviation, which come from its data then."""
+    old = tmp_path / "old"
+    shutil.copytree(iris, old)
+    facts = yaml.safe_load((old / "data.yaml").read_text())
+    for key in ("format", "columns", "vocabulary", "mean", "sd", "fingerprint"):
+        del facts[key]
+    (old / "data.yaml").write_text(yaml.safe_dump(facts))
+    assert facts_with_units(Run.open(old)) == Run.open(iris).own_facts
+    assert jensen("export", old, "-o", tmp_path / "model").code == 0
+    assert Run.open(tmp_path / "model").own_facts == Run.open(iris).own_facts
+    (old / "splits.npz").unlink()  # its data cannot be had
+    for flags in ((), ("--onnx",)):
+        said = jensen("export", old, *flags, "-o", tmp_path / "other")
+        assert (said.code, said.err.count("\n")) == (2, 1)
+        assert "does not say what its data were standardised with" in said.err
 
 
 def test_onnx_of_a_table_is_in_its_own_units(jensen: Jensen, iris: Path, tmp_path: Path) -> None:

@@ -122,3 +122,11 @@ def test_files_come_to_the_form_of_the_run(photos: Path) -> None:
     assert read([photos / "cat"], (3, 4, 4), Scale(fit="pad")).names == [f"{i}" for i in range(10)]
     (photos / "dog" / "bad.png").unlink()
     assert read([photos], (1, 4, 4), Scale(fit="pad")).names[9:11] == ["cat-9", "dog-0"]
+
+
+def test_categories_stay_on_their_line(jensen: Jensen, tmp_path: Path) -> None:
+    words = ["Rome", '"York, NY"', '"two\nlines"']
+    (tmp_path / "t.csv").write_text("x,city\n" + "".join(f"{place / 7},{words[place % 3]}\n" for place in range(30)))
+    said = jensen("data", "inspect", tmp_path / "t.csv")
+    assert said.code == 0
+    assert "categorical: Rome, 'York, NY', 'two\\nlines'\n" in said.out

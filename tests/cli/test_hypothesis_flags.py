@@ -127,7 +127,7 @@ def trained(folder: Path) -> Path:
     return folder / "first"
 
 
-@settings(max_examples=40, **QUIET)
+@settings(max_examples=30, **QUIET)
 @given(flags(Config, 3))
 def test_train(folder: Path, words: list[str]) -> None:
     with within(folder):
@@ -148,7 +148,7 @@ def test_a_prior_of_a_run_without_codes(trained: Path, words: list[str]) -> None
     assert require_documented(["train", "prior", "--run", str(trained), *words]) == MISTAKE
 
 
-@settings(max_examples=12, **QUIET)
+@settings(max_examples=8, **QUIET)
 @given(USES)
 def test_what_uses_a_run(folder: Path, trained: Path, words: tuple[str, str, str]) -> None:
     name, *rest = words

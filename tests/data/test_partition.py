@@ -65,3 +65,9 @@ def test_empty_splits_are_refused(validation: float) -> None:
         random(100, validation=validation)
     with pytest.raises(ConfigError, match=r"split (valid|train)"):
         official(10, 10, validation=0.001 if validation < 0.5 else 0.99)
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 example in all"), (2, "2 examples in all")])
+def test_fewer_examples_than_splits_are_refused_whatever_the_share(count: int, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"{said}: at least 3 are needed"):
+        random(count, validation=0.1)

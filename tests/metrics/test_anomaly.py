@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.distributions import MultivariateNormal
 from jensen.autoencoders import VAE, AutoEncoder
 from jensen.autoencoders.density import AutoregressiveModel
 from jensen.autoencoders.semi_supervised import SemiSupervisedVAE
+from jensen.bound import Output
 from jensen.config import AutoregressiveConfig, NetConfig
 from jensen.config.columns import Column
 from jensen.data import Batch, Dataset, Split, load_data, prepare
@@ -90,6 +92,46 @@ def test_elbo_score_is_too_high_by_the_divergence_from_the_posterior(points: Val
     difference = scores.values["elbo"] + exact(points.x) - gap
     assert difference.mean().abs() < 0.01
     assert difference.abs().max() < 0.3
+
+
+def test_the_divergence_in_the_elbo_score_is_that_in_closed_form(points: Values) -> None:
+    """And so the same for any draws, also for one."""
+    model = linear_model(1.3)
+    scores = AnomalyScorer(model, points, ["elbo", "reconstruction"], samples=1)(points).values
+    q = model.posterior(points.x)
+    kl = 0.5 * (q.mean.square() + q.variance - 1 - q.variance.log()).sum(1)
+    torch.testing.assert_close(scores["elbo"] - scores["reconstruction"], kl)
+
+
+def test_a_score_is_of_one_datum_alone(points: Values) -> None:
+    """Batch normalisation is used as it was trained, and learns nothing from what is scored."""
+    torch.manual_seed(0)
+    model = AutoEncoder((3,), 2, net=NetConfig(width=8, normalisation="batch"), likelihood="gaussian").double().train()
+    before = [value.clone() for value in model.state_dict().values()]
+    scorer = AnomalyScorer(model, points)
+    alone = Values(points.x[7:8])
+    torch.testing.assert_close(
+        scorer(points).values["reconstruction"][7:8], scorer(alone).values["reconstruction"], rtol=1e-9, atol=0
+    )
+    assert all(map(torch.equal, before, model.state_dict().values()))
+
+
+def test_a_background_model_draws_though_the_model_does_not() -> None:
+    data = load_data("digits", limit=20)
+    net = AutoregressiveConfig(width=4, depth=1)
+    model = AutoregressiveModel(data.shape, levels=2, net=net)
+    other = VAE(data.shape, 2, net=NetConfig(width=8))
+    drawn = []
+    original = other.forward
+
+    def forward(*inputs: Any, samples: int = 1, **named: Any) -> Output:
+        drawn.append(samples)
+        return original(*inputs, samples=samples, **named)
+
+    scorer = AnomalyScorer(model, data.train, ["background"], background=other, samples=30)
+    other.forward = forward  # type: ignore[method-assign]
+    scorer(first(data.test, 3))
+    assert sum(drawn) == 30
 
 
 def test_reconstruction_score_by_hand(points: Values) -> None:

@@ -18,7 +18,7 @@ from jensen.metrics import compression as module
 from jensen.metrics.compression import Point, code_points, compression, decoder_bytes, quality_at, size_at
 from jensen.metrics.image_quality import psnr
 from jensen.metrics.picture_files import each_file, one_sheet, sheet
-from jensen.metrics.quantised import packed, quantise
+from jensen.metrics.quantised import packed, quantise, smallest
 
 GENERATOR = torch.Generator().manual_seed(0)
 BASIS = torch.randn(3, 1, 9, 8, generator=GENERATOR) / 8
@@ -74,7 +74,8 @@ def test_bytes_and_quality_of_codes() -> None:
     assert points["float32"].bytes == 4 * 21 + 11
     assert points["float16"].bytes == 2 * 21 + 11
     kept = quantise(CODES, 4)
-    assert points["4 bits"].bytes <= len(packed(kept.levels, 4)) + 2 * 3 * 4 + 11
+    assert points["4 bits"].bytes == smallest(kept.levels, 4)[0] + 2 * 3 * 4 + 11
+    assert smallest(kept.levels, 4)[0] <= len(packed(kept.levels, 4))
     assert points["4 bits"].psnr == pytest.approx(psnr(IMAGES, decode(kept.restored()).clamp(0, 1)))
     assert points["float32"].bits_per_pixel == pytest.approx(8 * 95 / (7 * 72))
     assert points["float32"].psnr == math.inf
@@ -82,6 +83,12 @@ def test_bytes_and_quality_of_codes() -> None:
     assert [each.psnr for each in ladder] == sorted((each.psnr for each in ladder), reverse=True)
     # half the step, a quarter of the squared error: six decibels a bit
     assert (ladder[0].psnr - ladder[4].psnr) / 4 == pytest.approx(6.02, abs=1.5)
+
+
+def test_a_pixel_has_three_colours() -> None:
+    colour = IMAGES.expand(-1, 3, -1, -1)
+    point = code_points(colour, CODES, lambda codes: decode(codes).expand(-1, 3, -1, -1))[0]
+    assert point.bits_per_pixel == pytest.approx(8 * 4 * 21 / (7 * 72))
 
 
 def test_integer_codes() -> None:

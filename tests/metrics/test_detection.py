@@ -98,3 +98,11 @@ def test_an_isolation_forest_finds_what_lies_apart() -> None:
     scores = isolation_forest_scores(train, data, seed=1)
     assert detection(scores, torch.arange(120) >= 100).auroc > 0.99
     assert torch.equal(scores, isolation_forest_scores(train, data, seed=1))
+
+
+def test_gaps_are_filled_by_what_training_data_have_in_the_mean() -> None:
+    train = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) + torch.tensor([5.0, 0.0, -5.0])
+    rows = torch.tensor([[torch.nan, 1.0, -9.0], [-40.0, 0.0, torch.nan]])
+    filled = torch.where(rows.isnan(), train.mean(0), rows)
+    for scores in (pca_scores, isolation_forest_scores):
+        torch.testing.assert_close(scores(train, rows), scores(train, filled), rtol=1e-5, atol=1e-5)

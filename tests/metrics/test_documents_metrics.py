@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from jensen.autoencoders import VAE
 from jensen.data import Data, load_data
+from jensen.inference.models.documents import split_documents
 from jensen.likelihoods import Multinomial
 from jensen.metrics.documents import documents_of, nearest, score_documents, telling_words
 from jensen.nn.word_features import WordFeatures
@@ -56,6 +57,50 @@ def test_a_model_that_ignores_its_code_scores_as_its_frequencies(data: Data) -> 
     assert scores.perplexity == pytest.approx(math.exp(-float(expected)), rel=1e-4)
     # Each word of a half is scored by the same frequencies.
     assert abs(scores.completion - float(expected)) < 0.1
+
+
+class Line(nn.Module):
+    """A decoder whose logits go up and down with the one latent."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slopes = nn.Parameter(slope * torch.tensor([1.0, -1.0, 0.5, 0.0, -0.5, 2.0]))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z * self.slopes
+
+
+def test_completion_is_of_the_mean_probability_given_the_other_half(data: Data) -> None:
+    """Against quadrature over the latent, whose posterior the seen half alone decides."""
+    encoder = nn.Linear(6, 2)
+    encoder.weight.data = torch.tensor([[0.3, -0.3, 0.2, 0.0, -0.2, 0.4], [0.0] * 6])
+    encoder.bias.data.zero_()
+    model = VAE(data.shape, 1, likelihood=Multinomial(), encoder=encoder, decoder=Line(1.0))
+    scores = score_documents(model, data.test, samples=1000, seed=3)
+    seen, hidden = (
+        torch.from_numpy(half.to_scipy().toarray()).float()
+        for half in split_documents(documents_of(data.test), torch.Generator().manual_seed(3))
+    )
+    axis = torch.linspace(-6, 6, 241)
+    density = torch.softmax(-0.5 * axis.square(), 0)
+    with torch.no_grad():
+        q = model.posterior(seen)
+        z = q.mean + q.stddev * axis.view(-1, 1, 1)
+        chances = (density.view(-1, 1, 1) * model.decoder.net(z).softmax(-1)).sum(0)
+    expected = (hidden * chances.log()).sum() / hidden.sum()
+    assert scores.completion == pytest.approx(float(expected), abs=0.01)
+
+
+def test_words_that_are_next_to_impossible_and_not_there(tmp_path: Path) -> None:
+    """Their probability is 0 in float32, and 0 log 0 is no number."""
+    file = tmp_path / "corpus.npz"
+    every = {"indptr": np.arange(41), "indices": np.zeros(40, int), "counts": np.full(40, 8)}
+    np.savez(file, vocab=np.array(list("abcdef")), **every)
+    data = load_data(str(file))
+    decoder = Same()
+    decoder.logits.data = torch.tensor([0.0, -200, -200, -200, -200, -200])
+    model = VAE(data.shape, 2, likelihood=Multinomial(), decoder=decoder)
+    assert score_documents(model, data.test, samples=2).completion == pytest.approx(0.0, abs=1e-6)
 
 
 def test_documents_of_a_split(data: Data) -> None:

@@ -6,20 +6,17 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from forks import Forks
 
 from jensen.errors import CheckpointError
 from jensen.files import write_text
-from jensen.training import Checkpoint, Run, load_checkpoint, save_checkpoint
+from jensen.training import Checkpoint, load_checkpoint, save_checkpoint
 from jensen.training import checkpoint as module
-
-SameRuns = Callable[[Run, Run], None]
 
 POINTS = [
     (os, "fsync"),
@@ -175,48 +172,3 @@ def test_every_point_of_a_file(how: str, dies: bool, tmp_path: Path) -> None:
             assert at >= 4
             return
     raise AssertionError("the faults never ended")
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with Forks(tmp_path_factory.mktemp("forks")) as server:
-        yield server
-
-
-SMALL = ("--data", "digits", "--limit", "128", "--net-width", "8", "--latent", "2", "--batch-size", "32")
-NEVER = 1e9
-
-
-def test_a_limit_at_any_byte_is_one_line_and_training_goes_on(
-    forks: Forks, tmp_path: Path, same_runs: SameRuns
-) -> None:
-    """The system refuses what a file would have beyond so many bytes, in the middle of a write."""
-    begin = ("train", *SMALL, "--accelerator", "cpu", "--epochs")
-    first, whole = tmp_path / "first", tmp_path / "whole"
-    for path, epochs in ((first, "2"), (whole, "4")):
-        assert forks.run(*begin, epochs, "--run", path, between=NEVER)[0] == 0
-    kept = next((first / "checkpoints").glob("step-*"))
-    sizes = {file.name: file.stat().st_size for file in (*kept.iterdir(), first / "metrics.csv", first / "config.yaml")}
-    limits = [1_000, sizes["weights.safetensors"] - 1, sizes["state.pt"] - 1]
-    told = set()
-    for limit in limits:
-        path = tmp_path / str(limit)
-        shutil.copytree(first, path)
-        code, said = forks.run("train", "--resume", path, "--epochs", "4", between=NEVER, largest=limit)
-        last = said.splitlines()[-1]
-        assert code == 2, said
-        assert last.startswith(f"jensen: error: {'' if 'cannot write' not in last else 'cannot write a checkpoint'}")
-        assert "File too large" in last or "could not be written" in last or "Error while serializing" in last
-        assert "make room" in last
-        assert "Traceback" not in said
-        told.add(last.split(str(path))[-1].split()[0])
-        load_checkpoint(path / "checkpoints")
-        assert not list(path.rglob(".writing-*"))
-        code, said = forks.run("train", "--resume", path, "--epochs", "4", between=NEVER)
-        if code:  # what was to be changed was changed before there was no room
-            code, said = forks.run("train", "--resume", path, "--epochs", "5", between=NEVER)
-        assert code == 0, said
-        found = Run.open(path)
-        if len(found.history()["epoch"]) == 4:
-            same_runs(found, Run.open(whole))
-    assert len(told) >= 2

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jensen.autoencoders import VAE
 from jensen.bound import Output
-from jensen.config import Config, NetConfig
+from jensen.config import Config, NetConfig, TrainConfig
 from jensen.data import Batch, Data, load_data
 from jensen.errors import NonFiniteError
 from jensen.objectives import Elbo, Factor, Objective
@@ -220,6 +220,19 @@ def test_training_gives_up_where_too_many_are_lost(tmp_path: Path, tiny: Tiny, m
     with pytest.raises(NonFiniteError, match=r"^3 steps in a row .* in epoch 2, step 6\. The last good checkpoint is"):
         fit(tiny(train={"on_nan": "skip"}), tmp_path / "run", quiet=True)
     assert json.loads((tmp_path / "run" / BROKEN).read_text())["step"] == 6
+
+
+def test_a_step_is_clipped_where_one_group_is_too_large_and_not_their_sum(digits: Data) -> None:
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimiser = torch.optim.SGD([{"params": [weight]} for weight in weights], lr=1.0)
+    step = TrainingStep(model(), Elbo(), 128)
+    look = guard.Guard(TrainConfig(clip=1.0), step, optimiser, digits.train, None, torch.device("cpu"))
+    for gradients, counted, left in (((0.7, -0.7), 0.0, (0.7, -0.7)), ((4.0, 0.5), 1.0, (1.0, 0.5))):
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = torch.tensor([gradient])
+        look._clip(look._norms(), 1.0)
+        assert look.clipped == counted
+        assert [weight.grad.item() for weight in weights if weight.grad is not None] == pytest.approx(left, rel=1e-4)
 
 
 def test_the_norm_that_is_clipped_is_counted(digits: Data) -> None:

@@ -209,6 +209,39 @@ def test_a_run_that_cannot_be_locked(forks: Forks, folder: Path) -> None:
     assert said.endswith("it has to be a folder that can be written\n")
 
 
+def test_a_limit_at_any_byte_is_one_line_and_training_goes_on(forks: Forks, folder: Path, same_runs: SameRuns) -> None:
+    """The system refuses what a file would have beyond so many bytes, in the middle of a write."""
+    begin = ("train", *VAE, "--epochs")
+    first, whole = folder / "first", folder / "whole"
+    for path, epochs in ((first, "2"), (whole, "4")):
+        assert forks.run(*begin, epochs, "--run", path, between=NEVER)[0] == 0
+    kept = next((first / "checkpoints").glob("step-*"))
+    sizes = {file.name: file.stat().st_size for file in (*kept.iterdir(), first / "metrics.csv", first / "config.yaml")}
+    limits = [sizes["config.yaml"] - 1, sizes["weights.safetensors"] - 1, sizes["state.pt"] - 1]
+    told = set()
+    for limit in limits:
+        path = folder / str(limit)
+        shutil.copytree(first, path)
+        code, said = forks.run("train", "--resume", path, "--epochs", "4", between=NEVER, largest=limit)
+        last = said.splitlines()[-1]
+        assert code == 2, said
+        assert last.startswith(f"jensen: error: {'' if 'cannot write' not in last else 'cannot write a checkpoint'}")
+        assert "File too large" in last or "could not be written" in last or "Error while serializing" in last
+        assert "make room" in last
+        assert "Traceback" not in said
+        told.add(last.split(str(path))[-1].split()[0])
+        load_checkpoint(path / "checkpoints")
+        assert not list(path.rglob(".writing-*"))
+        code, said = forks.run("train", "--resume", path, "--epochs", "4", between=NEVER)
+        if code:  # what was to be changed was changed before there was no room
+            code, said = forks.run("train", "--resume", path, "--epochs", "5", between=NEVER)
+        assert code == 0, said
+        found = Run.open(path)
+        if len(found.history()["epoch"]) == 4:
+            same_runs(found, Run.open(whole))
+    assert told == {"/checkpoints:"}  # which is written before anything else says that there will be more epochs
+
+
 QUICK = """
 import sys
 from jensen.cli import main

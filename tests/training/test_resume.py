@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,29 @@ def test_the_stop_says_how_to_go_on(
     assert f"jensen train --resume {tmp_path / 'run'}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("left", ["nothing", "unnamed", "half"])
+def test_killed_before_its_first_checkpoint(
+    left: str, tmp_path: Path, tiny: Tiny, same_runs: SameRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings are there, and nothing else or what was being written: it begins, as it would have."""
+    config = tiny(model={"prior": "vampprior", "components": 3}, train={"ema": 0.9})
+    whole = fit(config, tmp_path / "whole", quiet=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", lambda _: None)
+        fit(config, tmp_path / "parts", quiet=True)
+    names = {"nothing": "", "unnamed": "step-00000000", "half": ".writing-x"}
+    (tmp_path / "parts" / "checkpoints" / names[left]).mkdir(parents=True)
+    same_runs(resume(tmp_path / "parts", quiet=True), whole)
+
+
+def test_a_lost_checkpoint_is_no_beginning(tmp_path: Path, tiny: Tiny) -> None:
+    run = fit(tiny(), tmp_path / "run", quiet=True)
+    shutil.rmtree(run.checkpoints)
+    with pytest.raises(CheckpointError, match="no checkpoint in"):
+        resume(run.path, epochs=9, quiet=True)
+
+
 def test_nothing_left_to_do(run: Run) -> None:
     with pytest.raises(CheckpointError, match=r"is finished \(2 epochs\)"):
         resume(run.path, quiet=True)
@@ -220,6 +244,7 @@ def kill_until_done(path: Path, chance: random.Random, at_most: int) -> int:
         kills += 1
 
 
+@pytest.mark.soak  # test_kills.py does this twenty times for less
 def test_kill_without_warning(tmp_path: Path, tiny: Tiny, same_runs: SameRuns) -> None:
     path = tmp_path / "parts"
     config = long_config(tiny, path)

@@ -73,20 +73,21 @@ class VampPrior(LearnedPrior):
         super().__init__()
         self.inputs = nn.Parameter(torch.zeros(components, *shape))
         self.register_buffer("begun", torch.tensor(False))
-        self._looked = False  # at `begun`, which would make a GPU wait in every step
+        self._looked: int | None = None
+        """how often `begun` had been written when it was looked at, which would make a GPU wait in every step"""
 
     @torch.no_grad()
     def begin(self, x: Tensor) -> None:
-        if self._looked:
+        # Steps that are tried and undone, or left out, put `begun` back: these data were not the first then.
+        if not self.begun.is_cpu and self._looked == self.begun._version:
             return
-        self._looked = True
-        if bool(self.begun):
-            return
-        chosen = x[torch.randint(len(x), (len(self.inputs),), device=x.device)]
-        self.inputs.copy_(chosen + JITTER * torch.randn_like(self.inputs))
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.broadcast(self.inputs.data, 0)
-        self.begun.fill_(True)
+        if not bool(self.begun):
+            chosen = x[torch.randint(len(x), (len(self.inputs),), device=x.device)]
+            self.inputs.copy_(chosen + JITTER * torch.randn_like(self.inputs))
+            if distributed.is_available() and distributed.is_initialized():
+                distributed.broadcast(self.inputs.data, 0)
+            self.begun.fill_(True)
+        self._looked = self.begun._version
 
     def forward(self, posterior: Posterior) -> NormalMixture:
         log_weights = self.inputs.new_full((len(self.inputs),), -math.log(len(self.inputs)), dtype=torch.float32)

@@ -44,9 +44,10 @@ class DiagonalGaussian(nn.Module):
 
 
 class FullGaussian(nn.Module):
-    """q(z | x) = N(mu(x), L(x) L(x)^T), from a network whose output is (mu, log diag L, L below its diagonal by rows).
+    """q(z | x) = N(mu(x), L(x) L(x)^T), from a network whose output is (mu, log sigma, B below its diagonal by rows).
 
-    The logarithms are softly kept within (-7, 7).
+    L = diag(sigma) (I + B): what is below the diagonal shrinks with sigma as the posterior narrows, and need not learn
+    to. log sigma is softly kept within (-7, 7).
 
     Args:
         net: (batch, *shape), and a condition if one is given, to (batch, latent + latent (latent + 1) / 2).
@@ -64,10 +65,11 @@ class FullGaussian(nn.Module):
     def forward(self, *inputs: Tensor) -> FullNormal:
         out = at_least_float32(self.net(*inputs))
         latent = (math.isqrt(8 * out.shape[-1] + 9) - 3) // 2
-        mean, log_diagonal, below = out.split([latent, latent, latent * (latent - 1) // 2], -1)
-        tril = torch.diag_embed(soft_clamp(log_diagonal, LOG_SIGMA_LIMIT).exp())
+        mean, log_sigma, below = out.split([latent, latent, latent * (latent - 1) // 2], -1)
+        sigma = soft_clamp(log_sigma, LOG_SIGMA_LIMIT).exp()
         rows, columns = torch.tril_indices(latent, latent, -1, device=out.device)
-        tril[..., rows, columns] = below
+        tril = torch.diag_embed(sigma)
+        tril[..., rows, columns] = below * sigma[..., rows]
         return FullNormal(mean, tril)
 
 

@@ -37,9 +37,11 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(each for each in path.iterdir() if each.suffix.lower() in IMAGES)
+        shown = [each for each in path.iterdir() if not each.name.startswith(".")]
+        inside = sorted(each for each in shown if each.suffix.lower() in IMAGES)
         if not inside:
-            raise DataError(f"{path} is a folder without images ({', '.join(IMAGES)})")
+            deeper = "; its sub-folders are not looked into: give them" if any(each.is_dir() for each in shown) else ""
+            raise DataError(f"{path} is a folder without images ({', '.join(IMAGES)}){deeper}")
         found.extend(inside)
     return found
 

@@ -124,7 +124,8 @@ def evaluate(
     measured beside the bound stays there, unless the run has been trained on
     since; what is measured again is replaced.
 
-    Of a vqvae also how its codes are used, and their bits under each prior.
+    Of a vqvae also how its codes are used, and their bits under each prior;
+    of documents also the perplexity of their words.
 
     jensen evaluate runs/digits-vae
     jensen evaluate runs/digits-vqvae --quality

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["FURTHER", "Written", "write_evaluation"]
 
-FURTHER = ("information", "disentanglement", "udr", "classification", "code_usage", "quality", "anomaly", "compression")
+FURTHER = (
+    "information",
+    "disentanglement",
+    "udr",
+    "classification",
+    "code_usage",
+    "documents",
+    "quality",
+    "anomaly",
+    "compression",
+)
 """Sections of the file beside the numbers of the bound, which every evaluation measures anew."""
 
 

@@ -74,12 +74,14 @@ def export(
 
 def _as_onnx(run: Run, folder: Path, force: bool, directory: Path | None) -> None:
     from jensen.training.onnx_files import need_onnx, write_onnx
+    from jensen.training.portable import facts_with_units
 
     need_onnx()
     model = load_model(run)
     real = _examples(run, directory)
     values, condition = (None, None) if real is None else real
-    made = write_onnx(model, run.own_facts, folder, examples=values, condition=condition, replace=force)
+    facts = facts_with_units(run, directory)
+    made = write_onnx(model, facts, folder, examples=values, condition=condition, replace=force)
     say(f"{made.encoder.stat().st_size + made.decoder.stat().st_size:,} bytes: {made.encoder}, {made.decoder}")
     if made.random is None:
         hint("not compared with the model, as there is no onnxruntime: pip install 'jensen[onnx]'")

@@ -29,6 +29,8 @@ CODES = 10_000
 """Examples, or codes drawn, for what is measured on the training split."""
 LATENTS = 1_024
 """Most latents that are compared one by one with factors, or with those of other runs: minutes."""
+WORD_SAMPLES = 50
+"""Draws of z a document, for the perplexity of words: each holds a number for every word of the vocabulary."""
 SAMPLES = 1_000
 """Images drawn to be compared with real ones: seconds of a vqvae, minutes pixel by pixel."""
 
@@ -128,13 +130,14 @@ class Extras:
         self.run, self.data, self.split, self.part, self.seed = run, data, split, part, seed
 
     def measured(self, asked: Asked) -> list[Extra]:
-        """All that was asked for, and what there is to say of integer codes.
+        """All that was asked for, and what there is to say of integer codes and of words.
 
         Raises:
             JensenError: the data do not allow it, e.g. fewer examples than a metric needs.
         """
         wanted: dict[Callable[[], Extra], bool] = {
             self.code_usage: self.run.config.model.kind == "vqvae",
+            self.documents: self.run.config.model.kind == "vae" and self.run.config.model.likelihood == "multinomial",
             self.information: asked.information,
             self.disentanglement: asked.disentanglement,
             partial(self.agreement, asked.others): bool(asked.others),
@@ -161,6 +164,19 @@ class Extras:
             found = code_usage(self.model, self.part, seed=self.seed, progress=moved)
         title = f"Codes of {found.examples:,} examples of the {self.split} split:"
         return Extra("code_usage", title, self.split, found)
+
+    def documents(self) -> Extra:
+        """How well words of unseen documents are predicted."""
+        from jensen.autoencoders import VAE
+        from jensen.metrics.documents import score_documents
+
+        assert isinstance(self.model, VAE)
+        with progress("documents: perplexity") as moved:
+            total = len(self.part)
+            told = None if moved is None else lambda share: moved(round(share * total), total)
+            found = score_documents(self.model, self.part, samples=WORD_SAMPLES, seed=self.seed, progress=told)
+        title = f"Words of {found.documents:,} documents of the {self.split} split:"
+        return Extra("documents", title, self.split, found)
 
     def quality(self) -> Extra:
         """Samples beside test images, in the eyes of a classifier of the same data."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,10 +99,12 @@ def _three(facts: Facts, least: int) -> tuple[tuple[str, ...], dict[str, Any]]:
 def _matrix(facts: Facts) -> Loaded:
     from scipy import sparse
 
-    try:
-        matrix = sparse.load_npz(facts.source).tocoo()
-    except (OSError, ValueError, TypeError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{facts.source} is no matrix of scipy.sparse.save_npz: {error}") from None
+    from jensen.data.declared import reading_arrays, require_sizes
+
+    source = Path(facts.source)
+    with reading_arrays(f"{source} is no matrix of scipy.sparse.save_npz", source):
+        require_sizes(source)
+        matrix = sparse.load_npz(source).tocoo()
     users, items = (tuple(str(place) for place in range(size)) for size in matrix.shape)
     facts = facts.model_copy(
         update={"columns": ("user", "item", "rating"), "users": users, "items": items, "rows": matrix.nnz}

@@ -10,6 +10,7 @@ import time
 import traceback
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -89,6 +90,9 @@ def read_data(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the file is missing, of another kind, or does not hold names.
     """
+    from jensen.data.declared import require_file, require_likely
+
+    require_file(path)
     if not path.is_file():
         raise DataError(f"--data {path} does not exist")
     try:
@@ -99,12 +103,13 @@ def read_data(path: Path) -> dict[str, Any]:
                 names = [name for name in archive.namelist() if name.endswith(".json")]
                 if len(names) != 1:
                     raise DataError(f"{path} should hold one .json, but holds {len(names)}")
+                require_likely(path, archive.getinfo(names[0]))
                 found = json.loads(archive.read(names[0]))
         elif path.suffix == ".json":
             found = json.loads(path.read_text(encoding="utf-8"))
         else:
             raise DataError(f"--data {path}: a model file reads .json, .zip (of one .json) or .npz")
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, RecursionError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise error if isinstance(error, JensenError) else DataError(f"{path} cannot be read: {error}") from None
     if not isinstance(found, dict):
         raise DataError(f"{path} should hold an object, names with their values, but holds a {type(found).__name__}")

@@ -129,7 +129,7 @@ class InferenceRun:
             everything=TABLE_FILE,
             pictures=[shown.elbo(), *shown.pictures(data)],
             notes=notes,
-            configuration=(self.path / "config.yaml").read_text(encoding="utf-8"),
+            configuration=(self.path / "config.yaml").read_text(encoding="utf-8", errors="replace"),
             commands=[
                 ("Predict for other data", f"jensen infer predict {where} --data FILE --output predictions.csv"),
                 ("Use it in Python", f"from {module} import {name}\nmodel = {name}.load({str(self.path)!r})"),

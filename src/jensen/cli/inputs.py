@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,8 +39,6 @@ __all__ = [
 
 ARRAYS = (".npz", ".npy")
 IMAGES = (".png", ".jpg", ".jpeg")
-UNREADABLE = (OSError, ValueError, EOFError, NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
-"""What NumPy raises of files that it cannot read."""
 AT_ONCE = 500
 """Examples on their way through a model together: bounds memory, however many there are."""
 
@@ -180,6 +175,7 @@ def read(paths: Sequence[Path], shape: tuple[int, ...], scale: Scale | None = No
     """
     import torch
 
+    from jensen.data.declared import require_file
     from jensen.data.picture import SUFFIXES
 
     paths, called = _unfolded(paths)
@@ -189,6 +185,7 @@ def read(paths: Sequence[Path], shape: tuple[int, ...], scale: Scale | None = No
     values: list[Tensor] = []
     names: list[str] = []
     for path in paths:
+        require_file(path)
         if not path.is_file():
             raise DataError(f"{path}: no such file")
         if path.suffix.lower() in ARRAYS:
@@ -226,18 +223,18 @@ def load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     """
     import numpy as np
 
+    from jensen.data.declared import reading_arrays, require_file, require_sizes
+
+    require_file(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    try:
+    with reading_arrays(f"{path} is damaged or no .npz file of plain arrays", path):
+        require_sizes(path)
         archive = np.load(path, allow_pickle=False)
         if isinstance(archive, np.ndarray):
             raise DataError(f"{path} holds a single array (.npy), but a .npz file of named ones is needed")
         with archive:
             arrays = {name: archive[name] for name in archive.files}
-    except UNREADABLE as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is damaged or no .npz file of plain arrays") from error
     if bare := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
         raise DataError(f"{path}: {bare[0]} in it is no array")  # NumPy gives its bytes
     return arrays
@@ -251,12 +248,14 @@ def load_npy(path: Path) -> npt.NDArray[Any]:
     """
     import numpy as np
 
+    from jensen.data.declared import reading_arrays, require_file, require_sizes
+
+    require_file(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    try:
+    with reading_arrays(f"{path} is damaged or no .npy file of a plain array", path):
+        require_sizes(path)
         array = np.load(path, allow_pickle=False)
-    except UNREADABLE as error:
-        raise DataError(f"{path} is damaged or no .npy file of a plain array") from error
     if not isinstance(array, np.ndarray):
         array.close()
         raise DataError(f"{path} is an archive of arrays, not one: call it .npz")
@@ -325,7 +324,7 @@ def _image(path: Path, shape: tuple[int, ...], fit: Fit | None) -> npt.NDArray[n
     import numpy as np
     from PIL import Image
 
-    from jensen.data.picture import expect_bombs, pixels, reason
+    from jensen.data.picture import expect_bombs, pixels, readable, reason
 
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise DataError(f"{path} is an image, but the model's data have shape {shape}; give .npz or .npy")
@@ -333,7 +332,7 @@ def _image(path: Path, shape: tuple[int, ...], fit: Fit | None) -> npt.NDArray[n
         if fit is not None:
             with expect_bombs():
                 return pixels(path, shape[0], shape[1:], fit).astype(np.float32) / np.float32(255)
-        with Image.open(path) as image:
+        with expect_bombs(), Image.open(path, formats=readable()) as image:
             image.load()
             return _pixels(image, shape, path)
     except DataError:

@@ -111,7 +111,7 @@ def _folder(path: Path, config: DataConfig) -> tuple[Rows, DataConfig]:
     found = images_in(path)
     looks, _ = look_at_all(path, [name for name, _ in found])
     sizes = Counter((look.width, look.height) for look in looks.values()).most_common()
-    rows = [("folder", f"{path}, {len(found):,} images")]
+    rows = [("folder", f"{path}, {len(found):,} image{'s' * (len(found) != 1)}")]
     rows += [("size", f"{width} x {height}: {count:,}") for (width, height), count in sizes[:SHOWN]]
     if len(sizes) > SHOWN:
         rest = sum(count for _, count in sizes[SHOWN:])
@@ -188,11 +188,16 @@ def _columns(dataset: Dataset, found: Survey) -> Rows:
         gaps = f", {int(found.gaps[place]):,} missing" if int(found.gaps[place]) else ""
         if column.kind == "categorical":
             more = f", ... ({len(column.categories)})" if len(column.categories) > SHOWN else ""
-            said = f"categorical: {', '.join(column.categories[:SHOWN])}{more}"
+            said = f"categorical: {', '.join(map(_quoted, column.categories[:SHOWN]))}{more}"
         else:
             said = f"{column.kind}: {float(found.lowest[place]):g} to {float(found.highest[place]):g}"
         rows.append((f"  {column.name}", said + gaps))
     return rows
+
+
+def _quoted(category: str) -> str:
+    """As it is, or in quotes where it holds a comma or what would break the line."""
+    return category if category.isprintable() and "," not in category else repr(category)
 
 
 def _draw(dataset: Dataset, target: Path, number: int) -> None:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from jensen.cli.conditions import Attributes, Label, Other, filled, own_told
 from jensen.cli.deep import at_once, require_levels
 from jensen.cli.denoised import image_files, print_comparison
+from jensen.cli.document_words import document_lines, perplexity, usual_words, vocabulary_of
 from jensen.cli.drawing import positive
 from jensen.cli.inputs import (
     Scale,
@@ -123,7 +124,7 @@ def reconstruct(
     require_code(opened, "reconstruct")
     require_same(opened, "reconstruct")
     _require_top(opened, top, temperature)
-    image, symbols = len(opened.facts.shape) == 3, symbols_of(opened)
+    image, symbols, vocabulary = len(opened.facts.shape) == 3, symbols_of(opened), vocabulary_of(opened)
     path = _claimed(opened, output, force)
     scale = Scale.of(opened, data_directory)
     if files:
@@ -138,6 +139,8 @@ def reconstruct(
     columns = columns_of(opened)
     if columns:
         quality = how_well(columns, inputs.values, made)
+    elif vocabulary:
+        quality = f"perplexity {perplexity(inputs.values, made):,.0f} of words that were seen"
     elif symbols:
         quality = f"{right(inputs.values, made, symbols):.2%} of the symbols as they were"
     else:
@@ -145,7 +148,11 @@ def reconstruct(
         quality = (f"PSNR {psnr(inputs.values, made):.2f} dB, " if image else "") + f"mean squared error {error:.5f}"
     if path is None or path.suffix == ".txt":
         names = [name for each in inputs.names for name in (each, f"{each}, restored")]
-        text = texts(torch.stack([inputs.values, made], 1).flatten(0, 1), symbols, names)
+        pairs = torch.stack([inputs.values, made], 1).flatten(0, 1)
+        if vocabulary:
+            text = document_lines(pairs, vocabulary, usual_words(opened, inputs.condition, seed), names)
+        else:
+            text = texts(pairs, symbols, names)
         say(text) if path is None else write_words(path, text)
     elif path.suffix == ".npz":
         originals, copies = scale.to_own(inputs.values), scale.to_own(made)
@@ -176,7 +183,7 @@ def _require_top(run: Run, top: int | None, temperature: float | None) -> None:
 
 def _claimed(run: Run, output: Path | None, force: bool) -> Path | None:
     """Where to write; None: text, on the screen."""
-    if symbols_of(run):
+    if symbols_of(run) or vocabulary_of(run):
         return None if output is None else claim(output, output, (".txt", ".npz"), force)
     drawn = len(run.facts.shape) != 2
     suffixes = (".png", ".npz") if drawn else (".npz",)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from jensen.cli.conditions import Label, class_number, condition_for, in_words, own_told
+from jensen.cli.document_words import LISTED, document_lines, usual_words, vocabulary_of
 from jensen.cli.drawing import Draw, drawn, positive, temperatures
 from jensen.cli.inputs import Inputs, Scale, conditioned, examples, read, require_images, require_same
 from jensen.cli.models import coder, require_code
@@ -76,7 +77,7 @@ Number = Annotated[
         name=("--number", "-n"),
         converter=whole(1),
         metavar="INT",
-        help="how many [default: 64]; of each class, where there are several [default: 10]",
+        help="how many [default: 64]; of documents, and of each class, where there are several [default: 10]",
     ),
 ]
 Labels = Annotated[
@@ -121,7 +122,9 @@ def sample(
     A .png shows images in a grid; a .npz holds images, or rows of a table in
     its own units, as an array, and the labels where the run has them. Rows of
     a table of your own are drawn from p(x | z) and written to a .csv, under the
-    names of its columns. Text is printed, or written to a .txt.
+    names of its columns. Text is printed, or written to a .txt; of documents
+    the words of each that tell it from the others (a .npz has how often each
+    word is expected in 100).
 
     jensen sample runs/digits-vae
     jensen sample runs/digits-vae -n 1000 --temperature 0.8 -o new.npz
@@ -151,26 +154,31 @@ def sample(
     opened = Run.open(run)
     _require_words(opened)
     _require_teller(opened, {"--label": label, "--attribute": attribute})
-    symbols = symbols_of(opened)
+    symbols, vocabulary = symbols_of(opened), vocabulary_of(opened)
     path = None
-    if output is not None or not symbols:
+    if output is not None or not (symbols or vocabulary):
         rows = bool(columns_of(opened))
         usual = ".png" if len(opened.facts.target_shape) == 3 else ".csv" if rows else ".npz"
-        suffixes = (".txt", ".npz") if symbols else (".csv", ".npz") if rows else (".png", ".npz")
+        suffixes = (".txt", ".npz") if symbols or vocabulary else (".csv", ".npz") if rows else (".png", ".npz")
         path = claim(output, run / "figures" / f"samples{usual}", suffixes, force)
         if path.suffix == ".png":
             require_images(opened, "no picture of samples; write .npz")
     classes, conditions = _asked(opened, label, attribute)
     several = len(classes) > 1
-    count = number or (COLUMNS if several else 64)
+    count = number or (COLUMNS if several else LISTED if vocabulary else 64)
     spread = 1.0 if temperature is None else temperature[0] if len(temperature) == 1 else temperature
     values = drawn(opened, conditions, count, Draw(spread, top_k, top_p, readjust), seed)
     words = f"{count} samples of each of {len(classes)} classes" if several else f"{count} samples"
-    if path is None:
-        say(texts(values.flatten(0, 1), symbols))
-        return
-    if path.suffix == ".txt":
-        write_words(path, texts(values.flatten(0, 1), symbols))
+    if path is None or path.suffix == ".txt":
+        every = values.flatten(0, 1)
+        if vocabulary:
+            text = document_lines(every, vocabulary, usual_words(opened, conditions, seed))
+        else:
+            text = texts(every, symbols)
+        if path is None:
+            say(text)
+            return
+        write_words(path, text)
     elif path.suffix == ".png":
         said = "" if conditions is None or several else in_words(opened, conditions[0])
         _draw(opened, path, values, classes, said or words)
@@ -240,6 +248,8 @@ def _write(run: Run, path: Path, values: Tensor, classes: Sequence[int]) -> None
         write_rows(path, columns_of(run), own, {run.config.data.class_column or "class": names} if names else None)
         return
     arrays = {"images" if every.ndim == 4 else "values": own.numpy()}
+    if vocabulary := vocabulary_of(run):
+        arrays["vocab"] = np.array(vocabulary)
     if classes:
         arrays["labels"] = np.repeat(np.array(classes, dtype=np.int64), values.shape[1])
         arrays["class_names"] = np.array(run.facts.condition_names)

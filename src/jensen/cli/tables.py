@@ -178,6 +178,8 @@ def read_columns(source: str) -> dict[str, Any]:
     Raises:
         DataError: the file is missing, damaged or of another kind.
     """
+    from jensen.data.declared import require_file
+
     path = Path(source)
     if is_shipped(source):
         return _shipped(source)
@@ -187,6 +189,7 @@ def read_columns(source: str) -> dict[str, Any]:
         raise DataError(f"{source}: no such file; {hint}")
     if path.is_dir():
         raise DataError(f"{source} is a folder; give a file")
+    require_file(path)
     suffix = path.suffix.lower()
     if suffix in TEXTS:
         return _read_text(path)

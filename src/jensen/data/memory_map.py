@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from jensen.data.dataset import Source
+from jensen.data.declared import read_header, reading_arrays, require_file, require_likely, require_values
 from jensen.data.npz import cache_directory
 from jensen.errors import DataError
 from jensen.files import write_atomically
@@ -32,17 +31,6 @@ IN_MEMORY = 512 * 2**20
 """bytes that a data set may take to be held in memory as a tensor; larger ones stay in their file"""
 PIECE = 4_000_000
 """values looked at together"""
-UNREADABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""what NumPy and zipfile raise of damaged files"""
 
 
 @dataclass(frozen=True)
@@ -131,19 +119,18 @@ def headers(path: Path) -> dict[str, Header]:
     Raises:
         DataError: it is damaged, or holds pickled objects.
     """
-    try:
+    require_file(path)
+    found = {}
+    with reading_arrays(_damaged(path), path):
         if path.suffix.lower() == ".npy":
             with path.open("rb") as file:
                 return {"": _header(file, str(path))[0]}
-        found = {}
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 if name.endswith(".npy"):
                     with archive.open(name) as member:
                         found[name.removesuffix(".npy")] = _header(member, f"{name.removesuffix('.npy')} of {path}")[0]
-        return found
-    except UNREADABLE as error:
-        raise _damaged(path, error) from None
+    return found
 
 
 def open_array(path: Path, key: str, *, in_memory: int | None = None) -> Array:
@@ -154,13 +141,15 @@ def open_array(path: Path, key: str, *, in_memory: int | None = None) -> Array:
     Raises:
         DataError: it is damaged, holds pickled objects, or there is no room to unpack it.
     """
-    try:
+    with reading_arrays(_damaged(path), path):
         if path.suffix.lower() == ".npy":
             mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
             return mapped
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo(f"{key}.npy")
+            require_likely(path, info)
             if info.file_size <= (IN_MEMORY if in_memory is None else in_memory):
+                require_values(path, archive, info)
                 with archive.open(info) as member:
                     array: Array = np.lib.format.read_array(member, allow_pickle=False)
                     while member.read(2**16):  # to the end, where the checksum is
@@ -170,8 +159,6 @@ def open_array(path: Path, key: str, *, in_memory: int | None = None) -> Array:
             return _member(path, info)
         unpacked: Array = np.load(_unpacked(path, info), mmap_mode="r", allow_pickle=False)
         return unpacked
-    except UNREADABLE as error:
-        raise _damaged(path, error) from None
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:
@@ -187,12 +174,10 @@ def require_room(folder: Path, needed: int, what: str) -> None:
 
 def _header(file: IO[bytes], where: str) -> tuple[Header, bool]:
     """Of an npy file at its beginning, and whether its first index varies fastest."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    shape, fortran, dtype = read_header(file)
     if dtype.hasobject:
         raise DataError(f"{where} holds pickled objects, which are not read: save an array of numbers")
-    return Header(tuple(shape), dtype), bool(fortran)
+    return Header(shape, dtype), fortran
 
 
 def _member(path: Path, info: zipfile.ZipInfo) -> Array:
@@ -233,7 +218,5 @@ def _unpacked(path: Path, info: zipfile.ZipInfo) -> Path:
     return target
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
-    if isinstance(error, DataError):
-        return error
-    return DataError(f"cannot read {path}, which is damaged or no file of plain arrays: {' '.join(str(error).split())}")
+def _damaged(path: Path) -> str:
+    return f"cannot read {path}, which is damaged or no file of plain arrays"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jensen.data.declared import reading_arrays, require_sizes
 from jensen.errors import DataError
 
 __all__ = ["cache_directory", "check_images", "check_labels", "find", "read_arrays"]
@@ -53,23 +52,23 @@ def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, Array]:
 
     Raises `DataError` that names file and key if the file is damaged or a key is missing.
     """
-    key = ""
-    try:
+    with reading_arrays(_damaged(str(path)), path):
+        require_sizes(path)
         archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} is no npz file, but a single array")
-        with archive:
-            arrays = {}
-            for key in keys:
-                if key not in archive.files:
-                    raise DataError(f"{path} has no key {key}; it has {', '.join(archive.files) or 'none'}")
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise DataError(f"{path} is no npz file, but a single array")
+    arrays = {}
+    with archive:
+        for key in keys:
+            if key not in archive.files:
+                raise DataError(f"{path} has no key {key}; it has {', '.join(archive.files) or 'none'}")
+            with reading_arrays(_damaged(f"key {key} of {path}"), path):
                 arrays[key] = np.asarray(archive[key])
-            return arrays
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
-        where = f"key {key} of {path}" if key else str(path)
-        raise DataError(f"cannot read {where}, which is damaged or no npz file of plain arrays: {error}") from None
+    return arrays
+
+
+def _damaged(where: str) -> str:
+    return f"cannot read {where}, which is damaged or no npz file of plain arrays"
 
 
 def check_images(path: Path, key: str, images: Array, shape: tuple[int, ...]) -> None:

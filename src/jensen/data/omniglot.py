@@ -129,7 +129,7 @@ def _inked(path: Path) -> Iterator[tuple[int, str, npt.NDArray[np.uint8]]]:
                 if match is None:
                     continue
                 character, drawing = int(match[2]) - 1, int(match[3]) - 1
-                with archive.open(name) as file, Image.open(file) as image:
+                with archive.open(name) as file, Image.open(file, formats=("PNG",)) as image:
                     paper = np.asarray(image.convert("1"))
                 known = 0 <= character < CHARACTERS and 0 <= drawing < DRAWINGS
                 if not known or paper.shape != (LARGE, LARGE):

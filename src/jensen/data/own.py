@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jensen.config import DataConfig
 from jensen.data.dataset import Dataset
+from jensen.data.declared import require_file
 from jensen.errors import ConfigError, DataError
 
 __all__ = ["fingerprint", "is_own", "load_own", "own_path", "refuse_keys"]
@@ -43,6 +44,7 @@ def own_path(config: DataConfig) -> Path:
         raise DataError(
             f"{path} does not exist{where}; give a folder of images, or a file {', '.join(ARRAYS + TABLES)}"
         )
+    require_file(path)
     return path
 
 

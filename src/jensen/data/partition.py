@@ -14,6 +14,8 @@ from jensen.errors import ConfigError
 __all__ = ["TEST_SHARE", "Parts", "official", "permutation", "random", "uniform"]
 
 SEED = 20240229
+FEWEST = 3
+"""examples: one for each split"""
 TEST_SHARE = 0.2
 """test share of the small data sets that come without an official test set"""
 
@@ -76,6 +78,12 @@ def _parts(
     train: npt.NDArray[np.int64], valid: npt.NDArray[np.int64], test: npt.NDArray[np.int64], validation: float
 ) -> Parts:
     parts = {"train": train, "valid": valid, "test": test}
+    total = sum(map(len, parts.values()))
+    if total < FEWEST:
+        raise ConfigError(
+            f"{total} example{'s' * (total != 1)} in all: at least {FEWEST} are needed, one each for training, "
+            "validation and test"
+        )
     for name, index in parts.items():
         if len(index) == 0:
             raise ConfigError(

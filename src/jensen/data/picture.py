@@ -119,7 +119,7 @@ def expect_bombs() -> Iterator[None]:
 
 def look(path: Path) -> Look:
     """Size and mode of an image file. Raises whatever Pillow raises of a file that it cannot read."""
-    with Image.open(path, formats=_formats()) as image:
+    with Image.open(path, formats=readable()) as image:
         width, height = image.size
         if _orientation(image) >= 5:
             width, height = height, width
@@ -138,7 +138,7 @@ def pixels(path: Path, channels: int, size: tuple[int, int] | None, fit: Fit = "
     keeps the proportions and cuts off what sticks out on both sides, "pad" keeps them and fills the rest with black,
     "stretch" does not keep them. Raises whatever Pillow raises of a file that it cannot read.
     """
-    with Image.open(path, formats=_formats()) as opened:
+    with Image.open(path, formats=readable()) as opened:
         turn = _orientation(opened)
         if size is not None:
             # A large JPEG need not be decoded at its full size; twice what is wanted leaves the filter its due.
@@ -166,7 +166,7 @@ def reason(error: Exception) -> str:
 
 
 @cache
-def _formats() -> tuple[str, ...]:
+def readable() -> tuple[str, ...]:
     """Those of `FORMATS` that this Pillow was built with."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)

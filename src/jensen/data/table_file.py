@@ -6,14 +6,16 @@ import csv
 import difflib
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from jensen.data.declared import memory, require_file
 from jensen.errors import DataError
 
 __all__ = [
@@ -33,6 +35,10 @@ MISSING = frozenset({"", "?", "n/a", "na", "nan", "none", "null"})
 """What stands for a missing value in a text file, in any case."""
 
 DELIMITERS = ",;\t"
+LONGEST = 2**24
+"""characters of a line"""
+CELL = 16
+"""bytes, at the very least, of a cell in memory"""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ def read_cells(path: Path) -> Cells:
         raise DataError(f"{path}: no such file")
     if path.is_dir():
         raise DataError(f"{path} is a folder; give a file")
+    require_file(path)
     return _read_parquet(path) if path.suffix.lower() == ".parquet" else read_text(path)
 
 
@@ -77,10 +84,11 @@ def read_text(path: Path) -> Cells:
     rows: list[list[str]] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
+            lines = _lines(path, file)
+            first = next(lines, "")
             delimiter = _delimiter(first)
             names = _names(path, next(csv.reader([first.rstrip("\r\n")], delimiter=delimiter), []), first)
-            reader = csv.reader(file, delimiter=delimiter)
+            reader = csv.reader(lines, delimiter=delimiter)
             for row in reader:
                 if len(row) != len(names) and row:
                     raise DataError(
@@ -95,6 +103,14 @@ def read_text(path: Path) -> Cells:
     if not rows:
         raise DataError(f"{path} has a header and no rows")
     return Cells(str(path), tuple(names), rows, delimiter)
+
+
+def _lines(path: Path, file: IO[str]) -> Iterator[str]:
+    """Lines of a file of text; raises `DataError` at one that no table has, before it fills memory."""
+    for line in iter(partial(file.readline, LONGEST), ""):
+        if len(line) == LONGEST:
+            raise DataError(f"{path} has a line of more than {LONGEST:,} characters: is it a table of text?")
+        yield line
 
 
 def _delimiter(line: str) -> str:
@@ -125,15 +141,25 @@ def _read_parquet(path: Path) -> Cells:
     except ImportError:
         raise DataError(f"{path}: reading .parquet needs pyarrow: pip install 'jensen[parquet]'") from None
     try:
-        table = parquet.read_table(path)
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path} is damaged or no .parquet file ({str(error).splitlines()[0]})") from None
+        with parquet.ParquetFile(path) as file:
+            told = file.metadata
+            if told.num_rows * told.num_columns * CELL > memory():
+                raise DataError(
+                    f"{path} says that it has {told.num_rows:,} rows and {told.num_columns:,} columns, more than this "
+                    "machine has memory for; take fewer"
+                )
+            table = file.read()
+    except (OSError, ValueError, MemoryError, pyarrow.ArrowException) as error:
+        if isinstance(error, DataError):
+            raise
+        why = " ".join(str(error).split())[:200] or "not enough memory"
+        raise DataError(f"{path} is damaged or no .parquet file ({why})") from None
     names = [str(name).strip() for name in table.column_names]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{path} has two columns called {twice!r}")
     if not names or not table.num_rows:
-        raise DataError(f"{path} has no {'rows' if names else 'columns'}")
+        raise DataError(f"{path} is a table without {'rows' if names else 'columns'}; there is nothing to learn from")
     columns = [[_as_text(value) for value in table.column(place).to_pylist()] for place in range(len(names))]
     return Cells(str(path), tuple(names), [list(row) for row in zip(*columns, strict=True)])
 

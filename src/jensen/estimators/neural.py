@@ -111,7 +111,8 @@ class NeuralEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         """Go on learning from more rows (N, D): one pass of gradient steps over them, as one of a stream would.
 
         Mean and standard deviation of the columns are those of the first call (or of `fit`), which should therefore be
-        large and typical; state of the optimiser and of the objective's schedules is kept from call to call. Nothing is
+        large and typical; state of the optimiser and of the objective's schedules is kept from call to call. The rows
+        go into equal batches, and what does not divide (fewer rows than batches) is left out, drawn anew. Nothing is
         held out, no weights are chosen, and what was learned from rows long ago fades: this is gradient descent on a
         stream, not an update of a posterior, so there is no `total_size`. After `fit` or loading, the optimiser begins
         anew.
@@ -330,7 +331,11 @@ class NeuralEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         check_is_fitted(self, "model_")
         assert self.model_.config is not None
         plain = (int, float, str, bool, type(None))
-        arguments = {name: value for name, value in self.get_params(deep=False).items() if isinstance(value, plain)}
+        given = {
+            name: value.item() if isinstance(value, np.generic) else value  # a grid of numpy's numbers sets such
+            for name, value in self.get_params(deep=False).items()
+        }
+        arguments = {name: value for name, value in given.items() if isinstance(value, plain)}
         said: dict[str, Any] = {
             "estimator": type(self).__name__,
             "arguments": arguments,
@@ -342,7 +347,7 @@ class NeuralEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             said["feature_names_in"] = self.feature_names_in_.tolist()
         shape = (self.n_features_in_,)
         scale: dict[str, Any] = {}
-        if self.standardise and self.likelihood in REAL:
+        if self.mean_.any() or (self.scale_ != 1).any():  # as it was fitted, whatever the arguments are by now
             scale = {"mean": tuple(self.mean_.tolist()), "sd": tuple(self.scale_.tolist())}
         facts = DataFacts(shape, shape, self._levels, (), columns=self._columns(shape[0]), **scale)
         config = Config(data=DataConfig(name="rows", transform="none"), model=self.model_.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.distributions import Normal
 
-from jensen.autoencoders import VAE
+from jensen.autoencoders import VAE, EncoderDecoder
 from jensen.bound import Level, Output, importance_weighted_bound, log_weights
 from jensen.config import ObjectiveConfig
 from jensen.estimators.neural import NeuralEstimator
@@ -105,6 +106,11 @@ class VAEEstimator(NeuralEstimator):
         depends on nothing but the row. Of a table with gaps, the density of what is known.
         """
         return super().score_samples(X)
+
+    def _asked(self, X: npt.ArrayLike) -> tuple[EncoderDecoder, Iterator[Tensor]]:
+        if self.samples < 1:
+            raise ValueError(f"samples should be at least 1, got {self.samples}")
+        return super()._asked(X)
 
     def _log_density(self, model: VAE, x: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed_)

@@ -104,7 +104,7 @@ def score_documents(
             log_p = importance_weighted_bound(_weights(model, batch.x, batch.condition, samples))
             bound += float((log_p - _log_orders(batch.x)).sum())
             seen, hidden = (_dense(part[places], device) for part in (observed, held_out))
-            completed += float((hidden * _predicted(model, seen, batch.condition, samples).log()).sum())
+            completed += float((hidden * _log_predicted(model, seen, batch.condition, samples)).sum())
             if progress is not None:
                 progress((int(places[-1]) + 1) / len(split))
     words, hidden_words = float(documents.lengths.sum()), float(held_out.lengths.sum())
@@ -131,14 +131,17 @@ def _weights(model: VAE, x: Tensor, condition: Tensor | None, samples: int) -> T
     return torch.cat([log_weights(model(x, condition=condition)) for _ in range(samples)])
 
 
-def _predicted(model: VAE, x: Tensor, condition: Tensor | None, samples: int) -> Tensor:
-    """Mean over draws of z from q(z | x) of each word's probability, (batch, words)."""
-    total = torch.zeros_like(x)
+def _log_predicted(model: VAE, x: Tensor, condition: Tensor | None, samples: int) -> Tensor:
+    """log of the mean over draws of z from q(z | x) of each word's probability, (batch, words).
+
+    In logarithms, as a probability may be too small for float32, and that of a word that is not there counts for 0.
+    """
+    total = torch.full_like(x, -torch.inf)
     for _ in range(samples):
         likelihood = model(x, condition=condition).likelihood
         assert isinstance(likelihood, WordCounts)
-        total += likelihood.probabilities[0]
-    return total / samples
+        total = torch.logaddexp(total, likelihood.logits[0].log_softmax(-1))
+    return total - math.log(samples)
 
 
 def _log_orders(x: Tensor) -> Tensor:

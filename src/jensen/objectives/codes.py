@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from jensen.autoencoders.chained import Chained
 from jensen.bound import Level, Output
 from jensen.likelihoods import at_least_float32
 
-__all__ = ["apart_from_labels", "continuous_levels", "flat", "full_precision", "weights_of"]
+__all__ = ["apart_from_labels", "check_independent", "continuous_levels", "flat", "full_precision", "weights_of"]
 
 
 def apart_from_labels(output: Output) -> tuple[tuple[Level, ...], tuple[Level, ...]]:
@@ -17,6 +20,15 @@ def apart_from_labels(output: Output) -> tuple[tuple[Level, ...], tuple[Level, .
         return output.levels, ()
     others = tuple(level for level in output.levels if not level.discrete)
     return (others, tuple(level for level in output.levels if level.discrete)) if others else (output.levels, ())
+
+
+def check_independent(levels: Sequence[Level]) -> None:
+    """Raise `ValueError` where latents depend on each other, so that a term of the KL is not that of one latent."""
+    if any(isinstance(each, Chained) for level in levels for each in (level.posterior, level.prior)):
+        raise ValueError(
+            "this objective looks at one latent at a time, but those of a mixture as prior or a full covariance depend "
+            "on each other: use elbo, beta, capacity, factor or iwae"
+        )
 
 
 def continuous_levels(output: Output) -> list[Level]:

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from jensen.bound import Output
 from jensen.objectives.base import Context, check_weight
-from jensen.objectives.codes import continuous_levels, flat, full_precision, weights_of
+from jensen.objectives.codes import check_independent, continuous_levels, flat, full_precision, weights_of
 from jensen.objectives.elbo import Elbo, Price
 
 __all__ = ["Dip"]
@@ -56,6 +56,7 @@ class Dip(Elbo):
         self.diagonal = check_weight("diagonal", diagonal)
 
     def price(self, output: Output, rate: Tensor, context: Context) -> Price:
+        check_independent(output.levels)
         off_diagonal = diagonal = rate.new_zeros(())
         for covariance, target in zip(self.covariances(output), self.targets(output), strict=True):
             distance = covariance - target

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jensen.bound import Level, Output
 from jensen.objectives.base import Context, check_weight
-from jensen.objectives.codes import flat
+from jensen.objectives.codes import check_independent, flat
 from jensen.objectives.elbo import Elbo, Price
 
 __all__ = ["FreeBits"]
@@ -35,6 +35,7 @@ class FreeBits(Elbo):
         self.free_bits = check_weight("free_bits", free_bits)
 
     def price(self, output: Output, rate: Tensor, context: Context) -> Price:
+        check_independent(output.levels)
         levels = [self._per_dimension(output, level) for level in output.levels if level.posterior is not None]
         kl = context.mean(torch.cat(levels))
         value = kl.clamp(min=self.free_bits).sum()

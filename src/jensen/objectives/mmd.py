@@ -10,7 +10,7 @@ from torch.distributions import Normal
 
 from jensen.bound import Level, Output
 from jensen.objectives.base import Context, check_weight
-from jensen.objectives.codes import continuous_levels, flat, full_precision
+from jensen.objectives.codes import check_independent, continuous_levels, flat, full_precision
 from jensen.objectives.elbo import Elbo, Price
 
 __all__ = ["Mmd", "mmd"]
@@ -56,6 +56,7 @@ class Mmd(Elbo):
         self.kernel: Literal["imq", "rbf"] = kernel
 
     def price(self, output: Output, rate: Tensor, context: Context) -> Price:
+        check_independent(output.levels)
         found = rate.new_zeros(())
         for level in continuous_levels(output):
             weights = None if output.log_weights is None else output.log_weights.exp()

@@ -13,6 +13,7 @@ from jensen.bound import Level, Output
 from jensen.config import Schedule
 from jensen.likelihoods import at_least_float32
 from jensen.objectives.base import Context, check_weight
+from jensen.objectives.codes import check_independent
 from jensen.objectives.elbo import Elbo, Price
 
 __all__ = ["TotalCorrelation"]
@@ -172,4 +173,5 @@ def _level(output: Output) -> Level:
             "total correlation is for one level of latents with a posterior and a prior, but there are "
             f"{len(output.levels)} levels or one without: in a hierarchy q(z | x) is not factorised"
         )
+    check_independent([level])
     return level

@@ -70,6 +70,25 @@ def _code_usage(found: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def _documents(found: Mapping[str, Any]) -> list[Row]:
+    of = f"{found['words']:,} words of {found['documents']:,} documents"
+    return [
+        Row(
+            "Perplexity",
+            f"{found['perplexity']:,.0f}",
+            "words",
+            f"Among how many equally likely words the model guesses each of {of}: exp of {-found['bound']:.4f} nats a "
+            f"word, by the importance-weighted bound with {found['samples']} samples. Lower is better.",
+        ),
+        Row(
+            "Perplexity of the other half",
+            f"{found['completion_perplexity']:,.0f}",
+            "words",
+            f"The same for one half of each document's words, given the other: exp of {-found['completion']:.4f} nats.",
+        ),
+    ]
+
+
 def _quality(found: Mapping[str, Any]) -> list[Row]:
     real = found["real"]
     eyes = f"In the eyes of a classifier of the same data ({found['accuracy']:.1%} of test images right), "
@@ -170,6 +189,7 @@ def _signed(text: str) -> str:
 
 MEASUREMENTS: dict[str, Callable[[Mapping[str, Any]], list[Row]]] = {
     "code_usage": _code_usage,
+    "documents": _documents,
     "information": _information,
     "disentanglement": _disentanglement,
     "udr": _agreement,

@@ -36,6 +36,7 @@ class Picture:
 
     Args:
         gif: bytes of an animation, shown instead of `figure`.
+        lines: words below the text, each line as it is.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Picture:
     alt: str = ""
     figure: Figure | None = None
     gif: bytes = b""
+    lines: str = ""
 
 
 class Embedded(NamedTuple):
@@ -57,6 +59,7 @@ class Embedded(NamedTuple):
     """data: URL of the PNG or GIF; empty where there is only text"""
     width: int
     """on the page, in CSS pixels"""
+    lines: str = ""
 
 
 def embed(folder: Path, pictures: Iterable[Picture]) -> list[Embedded]:
@@ -66,7 +69,7 @@ def embed(folder: Path, pictures: Iterable[Picture]) -> list[Embedded]:
 
 def _embed(folder: Path, picture: Picture) -> Embedded:
     if not picture.gif and picture.figure is None:
-        return Embedded(picture.name, picture.title, picture.text, picture.alt, "", 0)
+        return Embedded(picture.name, picture.title, picture.text, picture.alt, "", 0, picture.lines)
     content, kind = picture.gif, "gif"
     if picture.gif:
         width = int.from_bytes(content[6:8], "little")  # after the six letters that a GIF begins with
@@ -77,7 +80,7 @@ def _embed(folder: Path, picture: Picture) -> Embedded:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / f"{picture.name}.{kind}", lambda temporary: temporary.write_bytes(content))
     source = f"data:image/{kind};base64," + base64.b64encode(content).decode("ascii")
-    return Embedded(picture.name, picture.title, picture.text, picture.alt, source, width)
+    return Embedded(picture.name, picture.title, picture.text, picture.alt, source, width, picture.lines)
 
 
 def render(template: str, **values: Any) -> str:

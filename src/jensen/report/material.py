@@ -140,6 +140,11 @@ class Material:
         """What each column of a table holds, where that is known and the table itself is decoded."""
         return () if self.predicts is not None else self.run.own_facts.columns
 
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The words that a document's counts are of, where documents are decoded."""
+        return () if self.predicts is not None else self.run.own_facts.vocabulary
+
     def in_own_units(self, rows: Tensor) -> Tensor:
         """Rows of a table, (N, columns), as they are in its file; as they are where its columns are not known."""
         facts = self.run.own_facts
@@ -178,6 +183,8 @@ def _held_out(model: NeuralModel, data: Data) -> HeldOut:
     split = data.test
     pure = replace(split, corruption="none", target=None)
     count = min(len(split), MOST_EXAMPLES, max(SHOWN, MOST_NUMBERS // max(1, model.latent)))
+    if data.dataset.vocabulary:
+        count = min(count, max(SHOWN, MOST_NUMBERS // math.prod(split.shape)))
     # Decoding is what takes time: of images only those that are shown.
     decoded = SHOWN if len(model.target_shape) > 1 else count
     size = max(1, min(500, VALUES_AT_ONCE // max(math.prod(split.shape), model.latent)))

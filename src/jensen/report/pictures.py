@@ -11,6 +11,7 @@ from jensen.metrics import Evaluation
 from jensen.report import code_pictures, latent_pictures, level_pictures
 from jensen.report.choices import decoded, draws
 from jensen.report.conditional_pictures import conditional_samples
+from jensen.report.document_pictures import alike, drawn_documents
 from jensen.report.factor_pictures import factors
 from jensen.report.html import Picture
 from jensen.report.material import SHOWN, HeldOut, Material
@@ -78,6 +79,8 @@ def _curves(material: Material) -> Picture:
 
 def _reconstructions(material: Material, held_out: HeldOut) -> Picture:
     corrupted = material.run.config.data.corruption != "none"
+    if material.vocabulary and material.train is not None:
+        return alike(material, held_out, material.train)
     if material.signal:
         return reconstructed(material, held_out)
     if not material.image:
@@ -152,6 +155,8 @@ def _samples(material: Material, held_out: HeldOut | None) -> Picture:
             "examples/random_latents.py shows this, also at growing distance from an encoded datum, beside a VAE "
             "that was trained the same way.",
         )
+    if material.vocabulary:
+        return drawn_documents(material, material.train)
     if material.told:
         return conditional_samples(material, held_out)
     if material.signal:

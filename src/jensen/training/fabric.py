@@ -28,7 +28,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
             precision="bf16-mixed" if config.precision == "bf16" else "32-true",
         )
     except (ValueError, RuntimeError, ImportError) as error:
-        raise ConfigError(f"train: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"train: these devices cannot be used: {' '.join(str(error).split())}") from None
     if config.batch_size % (config.devices * config.nodes):
         raise ConfigError(
             f"train: batch_size {config.batch_size} should be a multiple of the {config.devices * config.nodes} devices"

@@ -20,7 +20,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from jensen.autoencoders import NeuralModel, make_model
 from jensen.config import Config, DataConfig
 from jensen.data import Data
 from jensen.data.own import is_own
-from jensen.errors import CheckpointError, ConfigError
+from jensen.errors import CheckpointError, ConfigError, DataError
 from jensen.files import UNFINISHED
 from jensen.sections import read_yaml
 from jensen.training.checkpoint import load_weights
@@ -40,7 +40,17 @@ from jensen.training.facts import DataFacts
 from jensen.training.prior_run import PriorRun
 from jensen.training.run import Run
 
-__all__ = ["FORMAT", "Portable", "check_portable", "is_portable", "load", "portable_run", "save", "write_portable"]
+__all__ = [
+    "FORMAT",
+    "Portable",
+    "check_portable",
+    "facts_with_units",
+    "is_portable",
+    "load",
+    "portable_run",
+    "save",
+    "write_portable",
+]
 
 FORMAT = 1
 MANIFEST = "model.yaml"
@@ -156,7 +166,25 @@ def _of_run(run: Run) -> Portable:
     weights = load_weights(run.checkpoints, "best")
     own = {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
     config = run.config.model_copy(update={"data": _without_paths(run.config.data)})
-    return Portable(config, run.own_facts, own, run.prior_in_place)
+    return Portable(config, facts_with_units(run), own, run.prior_in_place)
+
+
+def facts_with_units(run: Run, directory: Path | None = None) -> DataFacts:
+    """Its own facts; of a run from before they held mean and standard deviation, with those of its data.
+
+    Raises:
+        ConfigError: the data of such a run cannot be had.
+    """
+    facts = run.own_facts
+    if len(facts.shape) == 3 or "mean" in read_yaml(run.path / "data.yaml"):  # images were not standardised then
+        return facts
+    try:
+        seen = run.data(directory, condition=run.config.data.condition).train.transform_function
+    except (DataError, CheckpointError) as error:
+        raise ConfigError(f"{run.path} does not say what its data were standardised with, and: {error}") from None
+    if seen.mean is None or seen.sd is None:
+        return facts
+    return replace(facts, mean=tuple(seen.mean.flatten().tolist()), sd=tuple(seen.sd.flatten().tolist()))
 
 
 def _without_paths(config: DataConfig) -> DataConfig:

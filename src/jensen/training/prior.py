@@ -246,7 +246,7 @@ def _made(model: VQVAE, config: PriorConfig, facts: DataFacts) -> CodePrior:
     try:
         return CodePrior(model.code_shapes, model.code_levels, config.net, condition_shape=facts.condition_shape)
     except ValueError as error:
-        raise ConfigError(f"net: {error}") from None
+        raise ConfigError(f"this net cannot be a prior over such codes: {error}") from None
 
 
 def _with_batch(config: PriorConfig, work: _Work, fabric: Any) -> PriorConfig:

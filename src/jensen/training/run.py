@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import shlex
 import warnings
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -29,6 +27,7 @@ from jensen.autoencoders import NeuralModel, make_model
 from jensen.autoencoders.vqvae import VQVAE
 from jensen.config import Config
 from jensen.data import Data, load_data
+from jensen.data.npz import read_arrays
 from jensen.data.own import fingerprint
 from jensen.data.visible import PARTS
 from jensen.errors import CheckpointError, ConfigError, DataError
@@ -263,10 +262,10 @@ class Run(TrainedFolder):
 
     def _splits(self) -> Mapping[str, Tensor]:
         path = self.path / "splits.npz"
+        names = ("train", "valid", "test")
         try:
-            with np.load(path, allow_pickle=False) as splits:
-                return {name: torch.from_numpy(splits[name].astype(np.int64)) for name in ("train", "valid", "test")}
-        except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
+            return {name: torch.from_numpy(rows.astype(np.int64)) for name, rows in read_arrays(path, names).items()}
+        except (DataError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path} is missing or damaged ({error})") from None
 
 

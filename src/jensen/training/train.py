@@ -15,7 +15,7 @@ from jensen.config import Config, TrainConfig
 from jensen.data import Data, load_data, prepare
 from jensen.data.own import is_own, own_path
 from jensen.errors import CheckpointError, ConfigError
-from jensen.files import clear_unfinished, write_text
+from jensen.files import UNFINISHED, clear_unfinished, write_text
 from jensen.objectives import Elbo, Objective, make_objective
 from jensen.training.checkpoint import load_checkpoint
 from jensen.training.fabric import make_fabric
@@ -140,20 +140,23 @@ def resume(path: Path | str, *, epochs: int | None = None, quiet: bool = False) 
 
 def _go_on(run: Run, fabric: Any, epochs: int | None, quiet: bool) -> Run:
     """`resume`, by the only process that trains this run."""
-    checkpoint = load_checkpoint(run.checkpoints)
-    done = int(checkpoint.state["position"]["epoch"])
+    checkpoint = None if _never_began(run) else load_checkpoint(run.checkpoints)
+    done = 0 if checkpoint is None else int(checkpoint.state["position"]["epoch"])
     if epochs is not None and epochs != run.config.train.epochs:
         if epochs <= done:
             raise CheckpointError(f"{run.path} has {done} epochs already; give more than that to go on")
         values = run.config.model_dump()
         values["train"]["epochs"] = epochs
         run = Run(run.path, Config(**values))
-        checkpoint.state["position"]["finished"] = False
-    elif checkpoint.state["position"]["finished"]:
+        if checkpoint is not None:
+            checkpoint.state["position"]["finished"] = False
+    elif checkpoint is not None and checkpoint.state["position"]["finished"]:
         raise CheckpointError(f"{run.path} is finished ({done} epochs); to go on give a larger number of epochs")
     data = run.data(condition=run.config.data.condition)
+    torch.manual_seed(run.config.seed)  # without a checkpoint weights begin as in `fit`
     trainer = _trainer(run, make_model(run.config.model, run.own_facts), data, fabric, quiet)
-    trainer.load(checkpoint)
+    if checkpoint is not None:
+        trainer.load(checkpoint)
     if (run.path / "prior").exists():
         trainer.progress.say(
             f"the prior in {run.path / 'prior'} is of the codes so far: where they change it is left out, until "
@@ -163,12 +166,22 @@ def _go_on(run: Run, fabric: Any, epochs: int | None, quiet: bool) -> Run:
         clear_unfinished(run.path)
         if dropped := forget_evaluation(run.path):  # of the weights before
             trainer.progress.say(dropped)
-        if run.config != Run.open(run.path).config:  # more epochs: the checkpoint is no end any more, also if killed
+        if (
+            checkpoint is not None and run.config != Run.open(run.path).config
+        ):  # more epochs: the checkpoint is no end any more, also if killed
             trainer.save()
         write_text(run.path / "config.yaml", run.config.to_yaml())
-        recorder(run.path)(trainer.position)
+        if checkpoint is not None:
+            recorder(run.path)(trainer.position)
     trainer.run()
     return run
+
+
+def _never_began(run: Run) -> bool:
+    """Whether the run was killed before its first checkpoint was the latest, so that all that there is are settings."""
+    ours = (UNFINISHED, "step-00000000")  # of no step: nothing is lost with it
+    there = [path for path in run.checkpoints.glob("*") if not path.name.startswith(ours)]
+    return not there and not (run.path / "metrics.csv").exists()
 
 
 def _with_batch(config: Config, model: NeuralModel, data: Data, fabric: Any) -> Config:

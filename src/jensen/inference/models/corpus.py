@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from jensen.data.declared import require_sizes
 from jensen.errors import DataError
 from jensen.inference.models.documents import Documents
 
@@ -71,6 +71,7 @@ def _from_text(texts: list[str], path: Path, dtype: torch.dtype, options: dict[s
 
 def _from_npz(path: Path, dtype: torch.dtype) -> Corpus:
     try:
+        require_sizes(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         if "format" in arrays:
@@ -90,7 +91,7 @@ def _from_npz(path: Path, dtype: torch.dtype) -> Corpus:
         documents = Documents.from_matrix(matrix, dtype=dtype)
     except DataError:
         raise
-    except (OSError, ValueError, TypeError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read documents from {path}: {error}") from None
+    except Exception as error:  # of a damaged file nearly anything
+        raise DataError(f"cannot read documents from {path}: {' '.join(str(error).split())[:300]}") from None
     names = [f"word {n}" for n in range(documents.vocabulary)] if words is None else [str(word) for word in words]
     return Corpus(documents, names)
