@@ -291,7 +291,7 @@ def test_choices_that_need_a_condition() -> None:
         VAE((4,), 2, condition_shape=(3,), conditioning="add")
     with pytest.raises(ValueError, match="conditioning embedding is for `net`"):
         VAE((4,), 2, condition_shape=(3,), conditioning="embedding", encoder=Joined(4, 3, 4), decoder=Joined(2, 3, 4))
-    with pytest.raises(ValueError, match="prior should be standard or learned, got 'flat'"):
+    with pytest.raises(ValueError, match="prior should be standard, learned, mixture, vampprior, got 'flat'"):
         VAE((4,), 2, prior="flat")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="no prior over its codes"):
         AutoEncoder((4,), 2, condition_shape=(3,)).sample(3, condition=torch.eye(3))

@@ -197,7 +197,7 @@ def without_classes(codes: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("runs") / "without-classes"
     shutil.copytree(codes, folder)
     facts = yaml.safe_load((folder / "data.yaml").read_text())
-    (folder / "data.yaml").write_text(yaml.safe_dump({**facts, "class_names": []}))
+    (folder / "data.yaml").write_text(yaml.safe_dump({**facts, "class_names": []}, explicit_end=True))
     return folder
 
 

@@ -128,7 +128,8 @@ GRID = np.zeros((2, 4, 4), np.uint8)
         ("two_levels", {"codes": GRID}, "holds codes, {run} needs an array 'codes_top'"),
         ("two_levels", {"codes_top": GRID[:1, :2, :2], "codes_bottom": GRID}, "another number of rows each"),
         ("told_codes", {"codes": np.zeros((2, 2, 4, 4), np.uint8)}, "has no array 'conditions'"),
-        ("digits", {"codes": GRID}, "holds integers, but the codes of {run} are real numbers: from another run?"),
+        ("digits", {"codes": GRID}, "holds codes in 8 bits without codes_low and codes_step"),
+        ("digits", {"codes": GRID.astype(np.int32)}, "holds integers, but the codes of {run} are real numbers"),
     ],
 )
 def test_wrong_integers(

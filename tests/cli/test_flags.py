@@ -111,6 +111,22 @@ OTHERS: dict[str, tuple[str | None, object]] = {
     "nodes": ("2", 2),
     "strategy": ("ddp", "ddp"),
     "tensorboard": (None, True),
+    "leave-out": ("3,7", ("3", "7")),
+    "layout": ("signal", "signal"),
+    "size": ("48x64", "48x64"),
+    "fit": ("pad", "pad"),
+    "colour": ("grey", "grey"),
+    "skip-bad": (None, True),
+    "class-column": ("kind", "kind"),
+    "categorical": ("a,b", ("a", "b")),
+    "counts": ("c", ("c",)),
+    "ignore": ("d", ("d",)),
+    "missing": ("x,unknown", ("x", "unknown")),
+    "components": ("7", 7),
+    "posterior": ("full", "full"),
+    "on-nan": ("skip", "skip"),
+    "auto-batch": (None, True),
+    "deterministic": (None, True),
 }
 """For each flag another value than the default, as typed and as kept."""
 

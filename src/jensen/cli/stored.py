@@ -68,8 +68,8 @@ def numbers(arrays: Mapping[str, Any], path: Path) -> dict[str, Any]:
         missing = [name + end for end in (LOW, STEP) if name + end not in scales]
         if missing:
             raise DataError(
-                f"{path} holds {name} in 8 bits without {' and '.join(missing)}, which say what they stand for: "
-                "encode again with --int8"
+                f"{path} holds {name} in 8 bits without {' and '.join(missing)}, which --int8 writes beside "
+                "them: codes of another run, of whole numbers, or a file that was cut?"
             )
         found[name] = _restored(name, arrays, path)
     return found
