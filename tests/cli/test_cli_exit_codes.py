@@ -121,11 +121,13 @@ def test_signals_while_a_command_works(monkeypatch: pytest.MonkeyPatch, jensen: 
     def stopped(number: signal.Signals) -> Callable[..., None]:
         return lambda *_: signal.raise_signal(number)
 
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         monkeypatch.setattr("jensen.training.list_runs", stopped(number))
         assert jensen("runs") == (code, "", "")
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    signal.signal(signal.SIGINT, ours)
 
 
 def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -42,7 +42,7 @@ def test_a_row_for_each_score_with_its_numbers() -> None:
     shown = [np.asarray(image.get_array()) for image in axes.images]
     assert np.allclose(shown, np.concatenate([images["elbo"], images["ratio"]])[:, 0])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["elbo", "ratio"]
-    assert [text.get_text() for text in axes.texts] == ["3", "2", "1", "-1", "-2.5", "-123.5"]
+    assert [text.get_text() for text in axes.texts] == ["3.0", "2.0", "1.0", "-1.0", "-2.5", "-123.5"]
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def goal(net: str, reference: float) -> float:
     return reference + 0.5 if net == "mlp" else (reference - 64 * math.log(2)) / 2
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1))
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_it_trains_without_a_nan(kind: str, precision: str, seed: int, digits: Data, reference: float) -> None:

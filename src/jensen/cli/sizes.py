@@ -82,5 +82,7 @@ def quality_rows(run: Run, values: Tensor, restored: Tensor) -> list[tuple[str, 
             words = "structural similarity" + (f", of the first {COMPARED:,}" if len(values) > COMPARED else "")
             rows.append(("SSIM", f"{ssim(values[first], restored[first]):.3f}", words))
         return rows
+    if run.own_facts.vocabulary:  # what is decoded is no document, but what to expect of one
+        return []
     error = math.sqrt((values - restored).square().mean().item())
     return [("error", f"{error:.4f}", "root mean square, in standard deviations of the training data")]

@@ -15,7 +15,7 @@ from jensen.autoencoders.hierarchy import DeepVAE
 from jensen.autoencoders.model import NeuralModel
 from jensen.bound import Level, Output
 from jensen.data import Batch
-from jensen.likelihoods import CategoricalOnLevels, TableLikelihood
+from jensen.likelihoods import CategoricalOnLevels, Multinomial, TableLikelihood
 from jensen.metrics.bits import bits_per_dim
 from jensen.metrics.columns import ColumnError, column_rows, made_errors, rows_made
 from jensen.metrics.heldout import SplitLike, batch_on, measuring
@@ -32,6 +32,7 @@ from jensen.metrics.remarks import conditional, notes, warnings
 
 __all__ = ["ACTIVE_VARIANCE", "Evaluation", "active_units", "evaluate"]
 
+WITHOUT_ERROR = (TableLikelihood, Multinomial)
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016: a unit is active if its mean varies more than this over the data
 DRAWN = 32  # examples whose reconstruction is compared where it has to be drawn value after value
 
@@ -261,8 +262,8 @@ def _reconstructed(
     model: NeuralModel, batch: Batch, scored: Tensor, output: Output, first: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Sum of squared errors of the reconstruction, and how many values they are of; None where there is none."""
-    if not isinstance(model, EncoderDecoder) or model.symbols or isinstance(model.likelihood, TableLikelihood):
-        return None, None  # of symbols or categories, a difference means nothing
+    if not isinstance(model, EncoderDecoder) or model.symbols or isinstance(model.likelihood, WITHOUT_ERROR):
+        return None, None  # of symbols or categories, a difference means nothing, nor of documents of other lengths
     x, target, condition = batch.x, batch.target, batch.condition
     if _is_drawn(output):
         if not first:  # one value after the other: minutes for many

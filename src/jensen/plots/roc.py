@@ -55,7 +55,7 @@ def most_anomalous(images: Mapping[str, Array], scores: Mapping[str, Sequence[fl
         if len(tiles) != len(scores[method]):
             raise ValueError(f"{method} has {len(tiles)} images, but {len(scores[method])} scores")
         rows.append(list(tiles))
-        captions += [f"{score:.4g}" for score in scores[method]]
+        captions += [f"{score:,.1f}" for score in scores[method]]
     if len({len(row) for row in rows}) > 1:
         raise ValueError("every method should have equally many images")
     return tile_figure(rows, title=title or "The most anomalous", row_labels=list(images), captions=captions)
