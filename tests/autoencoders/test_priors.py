@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from jensen.autoencoders import VAE, SemiSupervisedVAE
-from jensen.autoencoders.chained import FullNormal
 from jensen.autoencoders.priors import MixturePrior, VampPrior
 from jensen.autoencoders.vae import FullGaussian
 from jensen.bound import importance_weighted_bound, log_weights
+from jensen.chained import FullNormal
 from jensen.config import Config
 from jensen.config.columns import Column
 from jensen.data import load_data

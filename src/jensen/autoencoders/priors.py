@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributions import Normal
 
-from jensen.autoencoders.chained import FullNormal, NormalMixture
+from jensen.chained import FullNormal, NormalMixture
 from jensen.likelihoods import soft_clamp
 
 __all__ = ["LearnedPrior", "MixturePrior", "Posterior", "VampPrior"]

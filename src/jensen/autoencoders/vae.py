@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from jensen.autoencoders.base import EncoderDecoder
-from jensen.autoencoders.chained import FullNormal, NormalMixture
 from jensen.autoencoders.condition import checked_mask
 from jensen.autoencoders.priors import LearnedPrior, MixturePrior, VampPrior
 from jensen.bound import Level, Output
+from jensen.chained import FullNormal, NormalMixture
 from jensen.config import ModelConfig, ModelKind, NetConfig
 from jensen.likelihoods import at_least_float32, soft_clamp
 from jensen.nn import make_encoder

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from jensen.aggregate import log_aggregate
-from jensen.autoencoders.chained import Chained
 from jensen.autoencoders.model import NeuralModel
 from jensen.bound import Level
+from jensen.chained import Chained
 from jensen.metrics.heldout import SplitLike, measuring
 
 __all__ = ["Information", "information"]

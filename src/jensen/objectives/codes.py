@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jensen.autoencoders.chained import Chained
 from jensen.bound import Level, Output
+from jensen.chained import Chained
 from jensen.likelihoods import at_least_float32
 
 __all__ = ["apart_from_labels", "check_independent", "continuous_levels", "flat", "full_precision", "weights_of"]

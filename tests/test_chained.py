@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
 
-from jensen.autoencoders import chained
-from jensen.autoencoders.chained import FullNormal, NormalMixture
+from jensen import chained
+from jensen.chained import FullNormal, NormalMixture
 
 
 @pytest.fixture
