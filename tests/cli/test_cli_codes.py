@@ -173,7 +173,7 @@ def test_precisions_that_exclude_each_other(jensen: Jensen, digits: Path, codes:
         ({"images": np.zeros((2, 4), np.float32)}, "holds no codes"),
         ({"codes": np.full((2, 4), np.nan, np.float32)}, "not finite"),
         ({"codes": np.zeros((2, 4), np.uint8)}, "in 8 bits without codes_low and codes_step"),
-        ({"codes": np.zeros((2, 4), np.uint8), "codes_low": np.zeros(4, np.float32)}, "without codes_step, which --int8"),
+        ({"codes": np.zeros((2, 4), np.uint8), "codes_low": np.zeros(4, np.float32)}, "without codes_step, which"),
         ({"codes": np.zeros((2, 5), np.uint8), **scales(5)}, "codes of 5 numbers"),
         ({"codes": np.zeros((2, 4), np.uint8), **scales(5)}, r"codes_low is float32 of shape (5,)"),
         ({"codes": np.zeros((2, 4), np.uint8), **scales(4, -1.0)}, "the file is damaged"),
