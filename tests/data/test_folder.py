@@ -365,3 +365,23 @@ def test_a_fingerprint_says_what_has_changed(tmp_path: Path) -> None:
     one = fingerprint(DataConfig(name=str(path)))
     np.save(path, np.ones((20, 5)))
     assert fingerprint(DataConfig(name=str(path))) != one
+
+
+def test_a_folder_is_found_by_its_bare_name_and_a_data_set_goes_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JENSEN_CACHE", str(tmp_path / "cache"))
+    for folder in ("photos", "digits"):
+        several(tmp_path / folder, [f"{n}.png" for n in range(20)])
+    assert load_data("photos").dataset.shape == (1, 4, 6)
+    assert load_data("digits").dataset.shape == (1, 8, 8)
+    assert load_data("./digits").dataset.shape == (1, 4, 6)
+    assert [DataConfig(name=name).title for name in ("photos", "a/photos", "clients.csv", "digits")] == [
+        "photos",
+        "photos",
+        "clients",
+        "digits",
+    ]
+    with pytest.raises(ConfigError, match="no data set 'fotos'"):
+        load_data("fotos")

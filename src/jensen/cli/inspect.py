@@ -60,10 +60,9 @@ def inspect(
     from jensen.data.own import is_own
 
     target = None if output is None else claim(output, output, (".png",), force)
-    name = path if is_own(path) or not Path(path).exists() else f"./{path}"
-    config = DataConfig(name=name, directory=data_directory, **given)
+    config = DataConfig(name=path, directory=data_directory, **given)
     rows: Rows = []
-    if is_own(name):
+    if is_own(path):
         rows, config = _files(config)
     try:
         dataset = _load(config)

@@ -82,4 +82,4 @@ class DataConfig(Section):
     @property
     def title(self) -> str:
         """Its name; of a file or folder, its own name without path and suffix."""
-        return Path(self.name).stem if "/" in self.name or "\\" in self.name else self.name
+        return Path(self.name).stem

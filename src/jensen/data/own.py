@@ -25,8 +25,15 @@ PIECES = 64
 
 
 def is_own(name: str) -> bool:
-    """Whether `DataConfig.name` is a path: it has a slash, or the suffix of a file that can be read."""
-    return "/" in name or "\\" in name or Path(name).suffix.lower() in ARRAYS + TABLES
+    """Whether `DataConfig.name` is a path: it has a slash, or the suffix of a file that can be read, or it is there.
+
+    The name of a data set goes before a file or folder called alike, which ``./NAME`` means.
+    """
+    if "/" in name or "\\" in name or Path(name).suffix.lower() in ARRAYS + TABLES:
+        return True
+    from jensen.data.registry import DATASETS  # which reads own data by this module
+
+    return name not in DATASETS and Path(name).exists()
 
 
 def own_path(config: DataConfig) -> Path:

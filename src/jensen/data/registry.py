@@ -87,6 +87,4 @@ def _entry(name: str) -> Entry:
         return DATASETS[name]
     close = difflib.get_close_matches(name, DATASETS, n=1)
     guess = f"; did you mean {close[0]}?" if close else ""
-    if Path(name).exists():
-        guess = f"; for what is at that path, write ./{name}"
     raise ConfigError(f"data.name: no data set {name!r}{guess} (choices: {', '.join(DATASETS)})")
